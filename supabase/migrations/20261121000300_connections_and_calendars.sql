@@ -1,0 +1,172 @@
+-- Connections, their calendars, and the channels that announce changes.
+--
+-- What changes on every poll (cursors, counters, poll times) is kept in `sync`, not here: these
+-- tables are published, so each write is a message to every frontend.
+
+create table public.calendar_connections (
+  id uuid primary key default gen_random_uuid(),
+  organization_id uuid not null references public.organizations (id) on delete cascade,
+  owner_id uuid references auth.users (id) on delete set null,
+  provider text not null,
+  account_email text not null,
+  scopes text[] not null default '{}',
+  status text not null default 'active',
+  status_reason text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  unique (id, organization_id),
+  unique (organization_id, provider, account_email),
+  constraint calendar_connections_provider_is_known
+    check (provider in ('google', 'microsoft', 'calendly', 'calcom')),
+  constraint calendar_connections_status_is_known
+    check (status in ('active', 'needs_reauth', 'paused', 'revoked')),
+  constraint calendar_connections_email_is_lower_case check (account_email = lower(account_email))
+);
+comment on table public.calendar_connections is
+'One account at one provider, linked by a user of an organization.';
+comment on column public.calendar_connections.status_reason is 'Why it is not active, in words for its owner.';
+create index calendar_connections_owner on public.calendar_connections (owner_id);
+create index calendar_connections_identity on public.calendar_connections (provider, account_email);
+
+create table public.calendars (
+  id uuid primary key default gen_random_uuid(),
+  connection_id uuid not null,
+  organization_id uuid not null,
+  provider_calendar_id text not null,
+  name text not null default '',
+  time_zone text,
+  kind text not null default 'calendar',
+  access_role text not null default 'owner',
+  sync_enabled boolean not null default false,
+  direction text not null default 'two_way',
+  event_tag text,
+  conflict_policy text not null default 'latest',
+  poll_every interval,
+  renew_before interval,
+  channel_lifetime interval,
+  window_past interval not null default interval '30 days',
+  window_future interval not null default interval '180 days',
+  backfill text not null default 'pending',
+  last_error text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  foreign key (connection_id, organization_id)
+    references public.calendar_connections (id, organization_id) on delete cascade,
+  unique (id, organization_id),
+  unique (connection_id, provider_calendar_id),
+  constraint calendars_kind_is_known check (kind in ('calendar', 'bookings', 'generated')),
+  constraint calendars_direction_is_known check (direction in ('two_way', 'inbound', 'outbound')),
+  constraint calendars_conflict_policy_is_known
+    check (conflict_policy in ('latest', 'provider', 'local', 'ask')),
+  constraint calendars_backfill_is_known check (backfill in ('pending', 'upcoming', 'complete')),
+  constraint calendars_event_tag_is_short check (length(event_tag) between 1 and 60),
+  constraint calendars_time_zone_is_known check (sync.is_time_zone(time_zone)),
+  constraint calendars_window_is_positive
+    check (window_past >= interval '0' and window_future > interval '0'),
+  constraint calendars_poll_every_is_positive check (poll_every >= interval '0')
+);
+comment on table public.calendars is 'One calendar of a connection, and how it is synced.';
+comment on column public.calendars.provider_calendar_id is 'The provider''s id, never an alias such as primary.';
+comment on column public.calendars.kind is
+'calendar; bookings (a booking provider has exactly one); generated (holidays and the like: nothing can watch them).';
+comment on column public.calendars.access_role is 'What the account may do there, in the provider''s word.';
+comment on column public.calendars.sync_enabled is 'The switch: on = watched, pulled and projected.';
+comment on column public.calendars.event_tag is
+'Only events whose title or text has this tag become meetings; null = all.';
+comment on column public.calendars.conflict_policy is
+'Who wins when a field was changed on both sides: the latest change, the provider, the app, or a person is asked.';
+comment on column public.calendars.poll_every is
+'Polling interval; null = adaptive, zero = never while a channel lives.';
+comment on column public.calendars.renew_before is
+'How long before its end a channel is replaced; null = at half of its life.';
+comment on column public.calendars.channel_lifetime is 'Lifetime asked of the provider; null = the longest it grants.';
+comment on column public.calendars.window_past is 'How far back events are mirrored.';
+comment on column public.calendars.window_future is 'How far ahead events are mirrored.';
+comment on column public.calendars.backfill is
+'First sync in coarse steps: pending, upcoming (the next four weeks are there), complete.';
+comment on column public.calendars.last_error is 'Why the last run failed, in words for the owner; null = it worked.';
+create index calendars_organization on public.calendars (organization_id);
+create index calendars_provider_calendar on public.calendars (provider_calendar_id);
+
+create table public.calendar_watch_channels (
+  id uuid primary key default gen_random_uuid(),
+  calendar_id uuid not null,
+  organization_id uuid not null,
+  provider_channel_id text,
+  resource_id text,
+  expires_at timestamptz,
+  status text not null default 'pending',
+  status_reason text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  foreign key (calendar_id, organization_id)
+    references public.calendars (id, organization_id) on delete cascade,
+  constraint calendar_watch_channels_status_is_known check (
+    status in ('pending', 'active', 'replaced', 'expired', 'failed', 'stopped', 'unwatchable')
+  )
+);
+comment on table public.calendar_watch_channels is
+'A live push subscription of a calendar, and those before it. Its id is the id the provider is given.';
+comment on column public.calendar_watch_channels.provider_channel_id is 'The provider''s own id, where it makes one.';
+comment on column public.calendar_watch_channels.resource_id is 'What the provider wants to hear besides the id when the channel is stopped.';
+create index calendar_watch_channels_calendar on public.calendar_watch_channels (calendar_id);
+create index calendar_watch_channels_organization on public.calendar_watch_channels (organization_id);
+create unique index calendar_watch_channels_one_active on public.calendar_watch_channels (calendar_id)
+where status = 'active';
+
+create table sync.calendar_state (
+  calendar_id uuid primary key references public.calendars (id) on delete cascade,
+  cursor text,
+  cursor_parameters text,
+  window_start timestamptz,
+  window_end timestamptz,
+  window_rolls_at timestamptz,
+  round_started_at timestamptz,
+  last_pulled_at timestamptz,
+  last_changed_at timestamptz,
+  announced bigint not null default 0,
+  unannounced bigint not null default 0,
+  channel_lost_at timestamptz
+);
+comment on table sync.calendar_state is 'Where the pull of a calendar stands: written on every poll, published nowhere.';
+comment on column sync.calendar_state.cursor is 'Sync token or delta link; null = the next pull reads everything.';
+comment on column sync.calendar_state.cursor_parameters is
+'Fingerprint of the request parameters the cursor was made with; another set makes it worthless.';
+comment on column sync.calendar_state.round_started_at is 'Set while a full round is under way.';
+comment on column sync.calendar_state.announced is 'Pulls with changes that a notification had asked for.';
+comment on column sync.calendar_state.unannounced is 'Pulls with changes that no notification had told of: missed pushes.';
+comment on column sync.calendar_state.channel_lost_at is 'Since when no channel lives though one should; drives polling.';
+
+create table sync.channel_state (
+  channel_id uuid primary key references public.calendar_watch_channels (id) on delete cascade,
+  resource_id text,
+  hello_at timestamptz,
+  renew_at timestamptz
+);
+comment on table sync.channel_state is
+'What is known of a channel beyond its public row: the provider''s hello, and when to renew.';
+comment on column sync.channel_state.resource_id is
+'From the hello: lets a channel be stopped whose creation was never answered.';
+
+create table sync.credentials (
+  connection_id uuid primary key references public.calendar_connections (id) on delete cascade,
+  key_id text not null,
+  ciphertext bytea not null,
+  updated_at timestamptz not null default now()
+);
+comment on table sync.credentials is
+'Provider tokens of a connection, sealed by the application: the database never holds the key.';
+
+create table sync.connection_state (
+  connection_id uuid primary key references public.calendar_connections (id) on delete cascade,
+  backoff_until timestamptz
+);
+comment on table sync.connection_state is 'What the provider asked of a whole connection.';
+comment on column sync.connection_state.backoff_until is 'No task of the connection starts before (Retry-After, quota).';
+
+create trigger calendar_connections_touch before update on public.calendar_connections
+for each row execute function sync.touch_updated_at();
+create trigger calendars_touch before update on public.calendars
+for each row execute function sync.touch_updated_at();
+create trigger calendar_watch_channels_touch before update on public.calendar_watch_channels
+for each row execute function sync.touch_updated_at();

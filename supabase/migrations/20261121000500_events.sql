@@ -1,0 +1,116 @@
+-- Events: the mirror of what the provider last told.
+
+create table public.calendar_events (
+  id uuid primary key default gen_random_uuid(),
+  calendar_id uuid not null,
+  organization_id uuid not null,
+  provider_event_id text not null,
+  role text not null,
+  ical_uid text,
+  etag text,
+  sequence integer,
+  status text not null,
+  title text,
+  description text,
+  location text,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  all_day boolean not null default false,
+  start_date date,
+  end_date date,
+  time_zone text,
+  organizer_email text,
+  is_organizer boolean not null default true,
+  own_response text,
+  attendees jsonb not null default '[]',
+  conference_url text,
+  series_id uuid references public.calendar_events (id) on delete set null,
+  original_start timestamptz,
+  visibility text not null default 'default',
+  event_type text not null default 'default',
+  provider_updated_at timestamptz,
+  content_hash bytea not null,
+  scope text not null default 'in',
+  raw jsonb not null default '{}',
+  meeting_id uuid,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  unique (calendar_id, provider_event_id),
+  foreign key (calendar_id, organization_id)
+    references public.calendars (id, organization_id) on delete cascade,
+  foreign key (meeting_id, organization_id) references public.meetings (id, organization_id),
+  constraint calendar_events_role_is_known
+    check (role in ('single', 'series', 'occurrence', 'exception', 'slot')),
+  constraint calendar_events_status_is_known
+    check (status in ('confirmed', 'tentative', 'cancelled')),
+  constraint calendar_events_scope_is_known check (scope in ('in', 'out_of_scope', 'detached')),
+  constraint calendar_events_end_is_not_before_start check (ends_at >= starts_at)
+);
+comment on table public.calendar_events is
+'The mirror: a provider''s calendar event as last told. Rows are marked cancelled, not deleted.';
+comment on column public.calendar_events.role is
+'single; series (a recurring event''s master: never a meeting itself); occurrence; exception (an occurrence that differs); slot (an event of several seats).';
+comment on column public.calendar_events.starts_at is
+'For all-day events midnight of start_date in the calendar''s zone; null only for bare tombstones.';
+comment on column public.calendar_events.original_start is
+'Where the series puts this occurrence, before anybody moved it.';
+comment on column public.calendar_events.own_response is 'What the account answered to the invitation; null = not invited.';
+comment on column public.calendar_events.content_hash is
+'Over the provider''s bytes, the mapper''s version and the settings of projection: equal = nothing to do.';
+comment on column public.calendar_events.scope is
+'in: projected to a meeting; out_of_scope: not wanted (kind of event, tag, declined); detached: its meeting stays without it.';
+comment on column public.calendar_events.raw is 'What the provider sent; empty for private events.';
+create index calendar_events_organization on public.calendar_events (organization_id);
+create index calendar_events_series on public.calendar_events (series_id) where series_id is not null;
+create index calendar_events_meeting on public.calendar_events (meeting_id) where meeting_id is not null;
+create index calendar_events_ical_uid on public.calendar_events (calendar_id, ical_uid);
+create index calendar_events_start on public.calendar_events (calendar_id, starts_at);
+
+alter table public.meetings
+add constraint meetings_event_id_fkey foreign key (event_id)
+references public.calendar_events (id) on delete set null
+deferrable initially deferred; -- meetings are locked and written before their events
+
+create table public.private_event_details (
+  event_id uuid primary key references public.calendar_events (id) on delete cascade,
+  title text,
+  description text,
+  location text,
+  attendees jsonb not null default '[]',
+  conference_url text,
+  raw jsonb not null default '{}'
+);
+comment on table public.private_event_details is
+'What a private or confidential event really says, for the connection''s owner only: everybody else sees "Busy".';
+
+create table sync.set_aside_events (
+  calendar_id uuid not null references public.calendars (id) on delete cascade,
+  provider_event_id text not null,
+  reason text not null,
+  raw jsonb not null,
+  seen_at timestamptz not null default now(),
+  primary key (calendar_id, provider_event_id)
+);
+comment on table sync.set_aside_events is
+'Events that could not be applied, and why. One that comes again well leaves.';
+
+create table sync.held_cancellations (
+  event_id uuid primary key references public.calendar_events (id) on delete cascade,
+  calendar_id uuid not null references public.calendars (id) on delete cascade,
+  held_at timestamptz not null default now()
+);
+comment on table sync.held_cancellations is
+'What the brake holds: cancellations too many to be believed, until a person releases or drops them.';
+create index held_cancellations_calendar on sync.held_cancellations (calendar_id);
+
+-- Seen ids of a full round, noted here and not on the rows: an unchanged page writes no WAL.
+create unlogged table sync.seen_events (
+  calendar_id uuid not null,
+  provider_event_id text not null,
+  primary key (calendar_id, provider_event_id)
+);
+comment on table sync.seen_events is
+'Which events the full round under way has met. Unlogged: after a crash the round begins anew.';
+
+create trigger calendar_events_touch before update on public.calendar_events
+for each row execute function sync.touch_updated_at();
