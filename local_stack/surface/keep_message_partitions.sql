@@ -1,0 +1,1 @@
+select local_stack.keep_message_partitions();
