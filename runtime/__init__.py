@@ -1,1 +1,1 @@
-
+"""What a process needs before it can work."""

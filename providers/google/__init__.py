@@ -1,1 +1,1 @@
-
+"""Google Calendar API v3: the adapter."""

@@ -1,0 +1,112 @@
+"""The two halves of an adapter: one reads deliveries, the other makes calls."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from providers.model import (
+    CalendarEntry,
+    Channel,
+    Event,
+    Item,
+    Malformed,
+    Notification,
+    Page,
+)
+from runtime.sealing import Keyring
+
+
+class Receiver(Protocol):
+    """The half of an adapter that reads deliveries. It performs no I/O."""
+
+    def read(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        keyring: Keyring,
+        now: datetime,
+    ) -> list[Notification]:
+        """Verify a delivery, then parse it; header names are lower case.
+
+        Raises:
+            InvalidNotification: answer with its status, and store nothing.
+        """
+
+
+class Client(Protocol):
+    """The half of an adapter that makes calls, for one connection.
+
+    Whatever fails raises a ProviderError, and its type says what to do.
+    """
+
+    @property
+    def parameters(self) -> str:
+        """What a cursor is bound to: stored beside it, a change makes it void."""
+
+    async def list_changes(
+        self, calendar_id: str, *, cursor: str | None, page_token: str | None = None
+    ) -> Page:
+        """Return a page of what changed since the cursor; None reads everything.
+
+        Series come as themselves, with their exceptions but without occurrences.
+
+        Raises:
+            CursorExpired: start again with None.
+            Gone: the calendar is no longer readable.
+        """
+
+    async def list_window(
+        self,
+        calendar_id: str,
+        *,
+        start: datetime,
+        end: datetime,
+        page_token: str | None = None,
+    ) -> Page:
+        """Return a page of what lies in the window, soonest first, series expanded.
+
+        No cursor comes of it.
+        """
+
+    async def instances(
+        self,
+        calendar_id: str,
+        series_id: str,
+        *,
+        start: datetime,
+        end: datetime,
+        page_token: str | None = None,
+    ) -> Page:
+        """Return a page of a series' occurrences and exceptions in the window."""
+
+    async def get(self, calendar_id: str, event_id: str) -> Item:
+        """Read one event; Gone when there is none."""
+
+    def read_event(self, item: Item, *, expanded: bool) -> Event | Malformed:
+        """Understand an item; no call is made.
+
+        Expanded says that the item came of list_window or instances.
+        """
+
+    async def watch(
+        self,
+        calendar_id: str,
+        *,
+        channel_id: UUID,
+        token: str,
+        address: str,
+        ttl_s: int | None = None,
+    ) -> Channel:
+        """Ask for pushes to the address; the provider decides how long they last.
+
+        Raises:
+            Unwatchable: this calendar has no pushes: poll it.
+        """
+
+    async def stop(self, channel_id: UUID, resource_id: str) -> None:
+        """End a channel; one that is gone already is as good."""
+
+    async def calendars(self) -> list[CalendarEntry]:
+        """List all calendars of the account."""

@@ -1,0 +1,92 @@
+"""What the value of a setting can be, each with the words that say so."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from runtime.sealing import Keyring
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Ends the sentence ``SUPACAL_PORT must be …``."""
+
+    words: str
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    # A password with an unescaped # or / moves the host: the port is no number then.
+    if parts.scheme not in {"postgresql", "postgres"} or parts.fragment:
+        raise ValueError
+    if parts.port == 0:
+        raise ValueError
+    return value
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError
+    if parts.username or parts.query or parts.fragment or parts.port == 0:
+        raise ValueError
+    return value.rstrip("/")
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(_base_url(value))
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ValueError
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _keyring(value: SecretStr) -> SecretStr:
+    Keyring.parse(value.get_secret_value())
+    return value
+
+
+def _networks(value: str) -> str:
+    for network in value.split(","):
+        ipaddress.ip_network(network.strip())
+    return value
+
+
+PostgresUrl = Annotated[
+    SecretStr,
+    AfterValidator(_postgres_url),
+    Expected(
+        "a URL like postgresql://user:password@host:5432/database, "
+        "special characters percent-encoded"
+    ),
+]
+BaseUrl = Annotated[
+    str, AfterValidator(_base_url), Expected("a URL like https://host/path")
+]
+PublicUrl = Annotated[
+    str,
+    AfterValidator(_public_url),
+    Expected("an https URL without a query (http is for loopback only)"),
+]
+SecretKeys = Annotated[
+    SecretStr,
+    AfterValidator(_keyring),
+    Expected("id:key,id:key with keys of 32 bytes in base64url, newest first"),
+]
+Networks = Annotated[
+    str, AfterValidator(_networks), Expected("networks like 10.0.0.0/8,127.0.0.1/32")
+]
+Port = Annotated[int, Field(ge=0, le=65535), Expected("a port, 0 to 65535")]
+Seconds = Annotated[int, Field(ge=1, le=86400), Expected("whole seconds, 1 to 86400")]
+Count = Annotated[
+    int, Field(ge=1, le=1_000_000), Expected("a whole number, 1 to 1000000")
+]
