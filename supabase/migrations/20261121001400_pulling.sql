@@ -1,0 +1,245 @@
+-- What a pull asks of the database besides applying: what to read, and when to read again.
+
+create function sync.begin_pull(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+returns table (
+  calendar_id uuid, connection_id uuid, provider text, provider_calendar_id text,
+  calendar_kind text, projection text, backfill text, cursor text, cursor_parameters text,
+  window_start timestamptz, window_end timestamptz, window_rolls_at timestamptz,
+  wanted_start timestamptz, wanted_end timestamptz, key_id text, ciphertext bytea, now_at timestamptz
+)
+language plpgsql
+security definer -- the worker holds no grant on tables: these functions are its reach
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := sync.clock();
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  insert into sync.calendar_state as state (calendar_id)
+  select calendar.id from public.calendars as calendar
+  where calendar.id = p_calendar_id
+  on conflict (calendar_id) do nothing;
+
+  return query
+  select
+    calendar.id, connection.id, connection.provider, calendar.provider_calendar_id,
+    calendar.kind,
+    -- What decides, besides an event's content, whether and how it becomes a meeting.
+    coalesce(calendar.event_tag, ''),
+    calendar.backfill, state.cursor, state.cursor_parameters,
+    state.window_start, state.window_end, state.window_rolls_at,
+    -- Whole days: a window that moves with the clock would make every read a different one.
+    date_trunc('day', v_now - calendar.window_past),
+    date_trunc('day', v_now + calendar.window_future) + interval '1 day',
+    credentials.key_id, credentials.ciphertext, v_now
+  from public.calendars as calendar
+  join public.calendar_connections as connection on connection.id = calendar.connection_id
+  join sync.calendar_state as state on state.calendar_id = calendar.id
+  left join sync.credentials as credentials on credentials.connection_id = connection.id
+  where calendar.id = p_calendar_id and calendar.sync_enabled;
+end;
+$$;
+comment on function sync.begin_pull(bigint, uuid, uuid) is
+'What a pull needs to begin; no row = the calendar is gone or switched off and the task is over.';
+revoke all on function sync.begin_pull(bigint, uuid, uuid) from public;
+grant execute on function sync.begin_pull(bigint, uuid, uuid) to sync_worker;
+
+create function sync.begin_full_round(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+returns void
+language plpgsql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  delete from sync.seen_events as seen where seen.calendar_id = p_calendar_id;
+  update sync.calendar_state as state
+  set round_started_at = sync.clock(), cursor = null, cursor_parameters = null
+  where state.calendar_id = p_calendar_id;
+end;
+$$;
+comment on function sync.begin_full_round(bigint, uuid, uuid) is
+'Forgets the cursor and which events were seen: from here on a pull notes every id it meets.';
+revoke all on function sync.begin_full_round(bigint, uuid, uuid) from public;
+grant execute on function sync.begin_full_round(bigint, uuid, uuid) to sync_worker;
+
+-- When to poll next, if nobody calls before. Polling is what stands in for missed pushes.
+
+create function sync.polling_interval(p_calendar_id uuid)
+returns interval
+language sql
+stable
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  select case
+    -- Zero means never while a channel lives; without one even this calendar is polled.
+    when calendar.poll_every > interval '0' then calendar.poll_every
+    when calendar.poll_every = interval '0' and channel.alive then interval '100 years'
+    when calendar.kind = 'generated' then interval '1 day'
+    when channel.alive and state.announced >= 20 and state.unannounced = 0 then interval '1 hour'
+    when channel.alive then interval '15 minutes'
+    when channel.unwatchable then interval '1 hour'
+    when state.channel_lost_at > sync.clock() - interval '15 minutes' then interval '1 minute'
+    when state.channel_lost_at > sync.clock() - interval '1 hour' then interval '5 minutes'
+    else interval '15 minutes'
+  end
+  from public.calendars as calendar
+  left join sync.calendar_state as state on state.calendar_id = calendar.id
+  cross join lateral (
+    select
+      coalesce(bool_or(
+        watch.status = 'active' and (watch.expires_at is null or watch.expires_at > sync.clock())
+      ), false) as alive,
+      coalesce(bool_or(watch.status = 'unwatchable'), false) as unwatchable
+    from public.calendar_watch_channels as watch
+    where watch.calendar_id = calendar.id
+  ) as channel
+  where calendar.id = p_calendar_id
+$$;
+comment on function sync.polling_interval(uuid) is
+'How long a calendar may go without a poll: short after its channel was lost, long where pushes have proven reliable.';
+revoke all on function sync.polling_interval(uuid) from public;
+
+create function sync.finish_pull(
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_lane smallint, p_changes integer,
+  p_window_start timestamptz, p_window_end timestamptz
+)
+returns timestamptz
+language plpgsql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := sync.clock();
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendars as calendar set last_error = null
+  where calendar.id = p_calendar_id and calendar.last_error is not null;
+  update sync.calendar_state as state
+  set
+    last_pulled_at = v_now,
+    last_changed_at = case when p_changes > 0 then v_now else state.last_changed_at end,
+    announced = state.announced + (p_changes > 0 and p_lane = 1)::integer,
+    unannounced = state.unannounced + (p_changes > 0 and p_lane = 2)::integer,
+    window_start = coalesce(p_window_start, state.window_start),
+    window_end = coalesce(p_window_end, state.window_end),
+    -- Weekly, each calendar at an hour of its own.
+    window_rolls_at = case
+      when p_window_end is null then state.window_rolls_at
+      else v_now + interval '7 days' * (0.85 + 0.3 * random())
+    end,
+    round_started_at = null
+  where state.calendar_id = p_calendar_id;
+  return v_now + sync.polling_interval(p_calendar_id) * (0.85 + 0.3 * random());
+end;
+$$;
+comment on function sync.finish_pull(bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz) is
+'Notes a good pull in the transaction that applied its last page; returns when to poll next. A window is given where this pull read all of it.';
+revoke all on function sync.finish_pull(bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz)
+from public;
+grant execute on function sync.finish_pull(bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz)
+to sync_worker;
+
+-- What went wrong, where its owner looks.
+
+create function sync.note_calendar_error(
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_message text
+)
+returns void
+language plpgsql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendars as calendar
+  set last_error = left(p_message, 500)
+  where calendar.id = p_calendar_id and calendar.last_error is distinct from left(p_message, 500);
+end;
+$$;
+comment on function sync.note_calendar_error(bigint, uuid, uuid, text) is
+'Shows a calendar''s owner why its last run failed; the next good pull clears it.';
+revoke all on function sync.note_calendar_error(bigint, uuid, uuid, text) from public;
+grant execute on function sync.note_calendar_error(bigint, uuid, uuid, text) to sync_worker;
+
+create function sync.lose_access(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_reason text
+)
+returns void
+language plpgsql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendar_connections as connection
+  set status = 'needs_reauth', status_reason = p_reason
+  where connection.id = p_connection_id and connection.status = 'active';
+  perform sync.raise_alert(
+    'access_lost', p_connection_id, p_connection_id,
+    format('The account can no longer be read: %s', p_reason),
+    'Its owner connects it again; what changed meanwhile is read then.'
+  );
+end;
+$$;
+comment on function sync.lose_access(bigint, uuid, uuid, text) is
+'A grant is gone for good: the connection waits for its owner, its tasks rest, an alert is open.';
+revoke all on function sync.lose_access(bigint, uuid, uuid, text) from public;
+grant execute on function sync.lose_access(bigint, uuid, uuid, text) to sync_worker;
+
+create function sync.lose_calendar(
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_reason text
+)
+returns timestamptz
+language plpgsql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendars as calendar
+  set last_error = p_reason, access_role = 'none'
+  where calendar.id = p_calendar_id
+    and (calendar.last_error is distinct from p_reason or calendar.access_role <> 'none');
+  -- A calendar that can't be read says nothing about its meetings: they stay, without it.
+  update public.calendar_events as event
+  set scope = 'detached'
+  where event.calendar_id = p_calendar_id and event.scope = 'in' and event.role <> 'series';
+  update sync.calendar_state as state
+  set cursor = null, cursor_parameters = null
+  where state.calendar_id = p_calendar_id;
+  perform sync.raise_alert(
+    'calendar_lost', p_calendar_id,
+    (select calendar.connection_id from public.calendars as calendar where calendar.id = p_calendar_id),
+    p_reason,
+    'Share the calendar with the account again, or switch its sync off.'
+  );
+  return sync.clock() + interval '1 hour' * (0.85 + 0.3 * random());
+end;
+$$;
+comment on function sync.lose_calendar(bigint, uuid, uuid, text) is
+'The provider says there is no such calendar for us: events are detached, meetings stay; returns when to look again.';
+revoke all on function sync.lose_calendar(bigint, uuid, uuid, text) from public;
+grant execute on function sync.lose_calendar(bigint, uuid, uuid, text) to sync_worker;
+
+create function sync.store_credentials(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_key_id text, p_ciphertext bytea
+)
+returns void
+language plpgsql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update sync.credentials as credentials
+  set key_id = p_key_id, ciphertext = p_ciphertext, updated_at = sync.clock()
+  where credentials.connection_id = p_connection_id;
+end;
+$$;
+comment on function sync.store_credentials(bigint, uuid, uuid, text, bytea) is
+'Keeps refreshed provider tokens, sealed.';
+revoke all on function sync.store_credentials(bigint, uuid, uuid, text, bytea) from public;
+grant execute on function sync.store_credentials(bigint, uuid, uuid, text, bytea) to sync_worker;

@@ -1,0 +1,198 @@
+-- What a watch asks of the database: which channels there are, and what became of them.
+--
+-- A channel's row is committed as pending before the provider is called: a hello or a change
+-- that beats the provider's answer is then not a stranger's.
+
+create function sync.begin_watch(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+returns table (
+  calendar_id uuid, connection_id uuid, provider text, provider_calendar_id text,
+  calendar_kind text, sync_enabled boolean, lifetime_s integer, key_id text, ciphertext bytea,
+  renew_at timestamptz, now_at timestamptz
+)
+language plpgsql
+security definer -- the worker holds no grant on tables: these functions are its reach
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  return query
+  select
+    calendar.id, connection.id, connection.provider, calendar.provider_calendar_id, calendar.kind,
+    calendar.sync_enabled,
+    extract(epoch from calendar.channel_lifetime)::integer,
+    credentials.key_id, credentials.ciphertext,
+    (
+      select state.renew_at
+      from public.calendar_watch_channels as channel
+      join sync.channel_state as state on state.channel_id = channel.id
+      where channel.calendar_id = calendar.id and channel.status = 'active'
+        and (channel.expires_at is null or channel.expires_at > sync.clock())
+    ),
+    sync.clock()
+  from public.calendars as calendar
+  join public.calendar_connections as connection on connection.id = calendar.connection_id
+  left join sync.credentials as credentials on credentials.connection_id = connection.id
+  where calendar.id = p_calendar_id;
+end;
+$$;
+comment on function sync.begin_watch(bigint, uuid, uuid) is
+'What a watch needs to begin: the switch, and when the live channel is to be renewed (null = none lives). No row = the calendar is gone.';
+revoke all on function sync.begin_watch(bigint, uuid, uuid) from public;
+grant execute on function sync.begin_watch(bigint, uuid, uuid) to sync_worker;
+
+create function sync.open_channel(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+returns uuid
+language plpgsql
+security definer -- as begin_watch
+set search_path = ''
+as $$
+declare
+  v_channel_id uuid;
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  insert into public.calendar_watch_channels (calendar_id, organization_id)
+  select calendar.id, calendar.organization_id
+  from public.calendars as calendar
+  where calendar.id = p_calendar_id
+  returning id into v_channel_id;
+  return v_channel_id;
+end;
+$$;
+comment on function sync.open_channel(bigint, uuid, uuid) is
+'Makes a pending channel; its id is what the provider is given. Commit before asking the provider.';
+revoke all on function sync.open_channel(bigint, uuid, uuid) from public;
+grant execute on function sync.open_channel(bigint, uuid, uuid) to sync_worker;
+
+create function sync.renewal_point(
+  p_created_at timestamptz, p_expires_at timestamptz, p_renew_before interval
+)
+returns timestamptz
+language sql
+immutable
+set search_path = ''
+as $$
+  -- The later of half the granted life and the wished lead; never within half an hour of birth.
+  select greatest(
+    p_created_at + interval '30 minutes',
+    p_created_at + (p_expires_at - p_created_at) / 2,
+    p_expires_at - least(p_renew_before, (p_expires_at - p_created_at) / 2)
+  )
+$$;
+comment on function sync.renewal_point(timestamptz, timestamptz, interval) is
+'When a channel is replaced, without jitter; null where it never expires.';
+revoke all on function sync.renewal_point(timestamptz, timestamptz, interval) from public;
+
+create function sync.activate_channel(
+  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_provider_channel_id text,
+  p_resource_id text, p_expires_at timestamptz
+)
+returns timestamptz
+language plpgsql
+security definer -- as begin_watch
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := sync.clock();
+  v_calendar public.calendars;
+  v_created_at timestamptz;
+  v_renew_at timestamptz;
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendar_watch_channels as older
+  set status = 'replaced'
+  from public.calendar_watch_channels as channel
+  where channel.id = p_channel_id and older.calendar_id = channel.calendar_id
+    and older.id <> channel.id and older.status = 'active';
+  update public.calendar_watch_channels as channel
+  set
+    status = 'active', status_reason = null, provider_channel_id = p_provider_channel_id,
+    resource_id = p_resource_id, expires_at = p_expires_at
+  where channel.id = p_channel_id
+  returning channel.created_at into v_created_at;
+
+  select calendar.* into v_calendar
+  from public.calendars as calendar
+  join public.calendar_watch_channels as channel on channel.calendar_id = calendar.id
+  where channel.id = p_channel_id;
+  v_renew_at := case
+    when p_expires_at is null then v_now + interval '1 day' -- looked at daily all the same
+    else sync.renewal_point(v_created_at, p_expires_at, v_calendar.renew_before)
+      -- Each channel a little sooner, by its own hash: restarts do not line them up.
+      - (p_expires_at - v_created_at) * 0.1
+        * ((hashtextextended(p_channel_id::text, 0) & 1023)::double precision / 1024)
+  end;
+  insert into sync.channel_state as state (channel_id, renew_at)
+  values (p_channel_id, v_renew_at)
+  on conflict (channel_id) do update set renew_at = excluded.renew_at;
+  insert into sync.calendar_state as state (calendar_id)
+  values (v_calendar.id)
+  on conflict (calendar_id) do update set channel_lost_at = null;
+
+  -- Watched first, then read: what changed in between is announced.
+  perform sync.request_task('pull', v_calendar.id, v_calendar.connection_id, 0::smallint, v_now);
+  return v_renew_at;
+end;
+$$;
+comment on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) is
+'The provider made the channel: it is the live one, the one before is replaced, a pull is due. Returns when to renew it.';
+revoke all on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) from public;
+grant execute on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) to sync_worker;
+
+create function sync.close_channel(
+  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_status text, p_reason text
+)
+returns void
+language plpgsql
+security definer -- as begin_watch
+set search_path = ''
+as $$
+declare
+  v_calendar_id uuid;
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendar_watch_channels as channel
+  set status = p_status, status_reason = p_reason
+  where channel.id = p_channel_id
+  returning channel.calendar_id into v_calendar_id;
+  if p_status in ('failed', 'unwatchable', 'expired') then
+    -- Without a channel polling carries the calendar, and begins now.
+    insert into sync.calendar_state as state (calendar_id, channel_lost_at)
+    values (v_calendar_id, sync.clock())
+    on conflict (calendar_id) do update
+    set channel_lost_at = coalesce(state.channel_lost_at, excluded.channel_lost_at);
+    perform sync.request_task('pull', calendar.id, calendar.connection_id, 0::smallint, sync.clock())
+    from public.calendars as calendar
+    where calendar.id = v_calendar_id and calendar.sync_enabled
+      and not exists (
+        select 1 from public.calendar_watch_channels as live
+        where live.calendar_id = v_calendar_id and live.status = 'active'
+      );
+  end if;
+end;
+$$;
+comment on function sync.close_channel(bigint, uuid, uuid, text, text) is
+'A channel ends: stopped, failed, expired or unwatchable, and why.';
+revoke all on function sync.close_channel(bigint, uuid, uuid, text, text) from public;
+grant execute on function sync.close_channel(bigint, uuid, uuid, text, text) to sync_worker;
+
+create function sync.channels_to_stop(p_calendar_id uuid, p_all boolean)
+returns table (channel_id uuid, provider_channel_id text, resource_id text, status text)
+language sql
+stable
+security definer -- as begin_watch
+set search_path = ''
+as $$
+  select
+    channel.id, coalesce(channel.provider_channel_id, channel.id::text),
+    coalesce(channel.resource_id, state.resource_id), channel.status
+  from public.calendar_watch_channels as channel
+  left join sync.channel_state as state on state.channel_id = channel.id
+  where channel.calendar_id = p_calendar_id
+    and (channel.status in ('pending', 'replaced') or (p_all and channel.status = 'active'))
+  order by channel.created_at
+$$;
+comment on function sync.channels_to_stop(uuid, boolean) is
+'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. The resource id may be known from the hello only.';
+revoke all on function sync.channels_to_stop(uuid, boolean) from public;
+grant execute on function sync.channels_to_stop(uuid, boolean) to sync_worker;
