@@ -42,7 +42,12 @@ SETTINGS = {
     "log_checkpoints": "off",
 }
 # Decoding reads only flushed WAL, so synchronous_commit stays on either way.
-FAST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+FAST_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "max_wal_size": "256MB",  # the data may lie in memory
+}
 
 
 class Postgres:
