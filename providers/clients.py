@@ -1,0 +1,26 @@
+"""Which adapter makes the calls to which provider."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import httpx2
+
+from providers.google.client import GoogleClient
+from providers.model import Provider
+from providers.protocols import Client
+
+
+class ClientFactory(Protocol):
+    """Makes the client of one connection; all share one httpx2.AsyncClient."""
+
+    def __call__(
+        self,
+        http: httpx2.AsyncClient,
+        base_url: str,
+        access_token: Callable[[], Awaitable[str]],
+        *,
+        projection: bytes = b"",
+    ) -> Client: ...
+
+
+CLIENTS: Mapping[Provider, ClientFactory] = {Provider.GOOGLE: GoogleClient}
