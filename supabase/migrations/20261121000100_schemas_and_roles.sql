@@ -110,5 +110,6 @@ begin
   return new;
 end;
 $$;
-comment on function sync.touch_updated_at() is 'Row trigger: updated_at is the time of the writing transaction.';
+comment on function sync.touch_updated_at() is
+'Row trigger: updated_at is the time of the writing transaction. Fired only where a row changed: a write that changes nothing is told to nobody.';
 revoke all on function sync.touch_updated_at() from public;

@@ -165,8 +165,8 @@ comment on table sync.connection_state is 'What the provider asked of a whole co
 comment on column sync.connection_state.backoff_until is 'No task of the connection starts before (Retry-After, quota).';
 
 create trigger calendar_connections_touch before update on public.calendar_connections
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
 create trigger calendars_touch before update on public.calendars
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
 create trigger calendar_watch_channels_touch before update on public.calendar_watch_channels
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();

@@ -193,8 +193,8 @@ create unique index sync_alerts_one_open on public.sync_alerts (kind, subject_id
 create index sync_alerts_organization on public.sync_alerts (organization_id);
 
 create trigger clients_touch before update on public.clients
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
 create trigger meetings_touch before update on public.meetings
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
 create trigger pipeline_touch before update on public.pipeline
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();

@@ -113,4 +113,4 @@ comment on table sync.seen_events is
 'Which events the full round under way has met. Unlogged: after a crash the round begins anew.';
 
 create trigger calendar_events_touch before update on public.calendar_events
-for each row execute function sync.touch_updated_at();
+for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();

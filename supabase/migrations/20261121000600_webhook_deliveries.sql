@@ -29,6 +29,8 @@ comment on column sync.webhook_deliveries.kind is
 'hello (a channel''s first message), change (something changed: pull), lifecycle (about the channel), booking (carries data).';
 comment on column sync.webhook_deliveries.headers is 'Only the headers that matter, under short names; never a token.';
 create index webhook_deliveries_channel on sync.webhook_deliveries (channel_id, received_at);
+-- public.webhook_logs is read by organization, newest first.
+create index webhook_deliveries_organization on sync.webhook_deliveries (organization_id, received_at);
 
 create table sync.webhook_deliveries_default partition of sync.webhook_deliveries default;
 comment on table sync.webhook_deliveries_default is 'An alarm: a row here means that the days ahead ran out.';
