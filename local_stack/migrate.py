@@ -16,8 +16,8 @@ from psycopg.rows import tuple_row
 from local_stack.statements import Statement, split
 
 FILE_NAME = re.compile(r"(?P<version>\d+)_(?P<name>.*)\.sql")
-ENDS_TRANSACTION = re.compile(
-    r"begin|commit|end|abort|rollback(?!\s+to)|start\s|prepare\s+transaction",
+TRANSACTION_CONTROL = re.compile(
+    r"(begin|commit|end|abort|rollback|start|savepoint|release|prepare\s+transaction)\b",
     re.IGNORECASE,
 )
 STATEMENTS = Path(__file__).parent / "migrate_sql"
@@ -119,10 +119,10 @@ def _explained(
 
 def _check_statements(migration: Migration, statements: list[Statement]) -> None:
     for statement in statements:
-        if ENDS_TRANSACTION.match(statement.code):
+        if TRANSACTION_CONTROL.match(statement.code):
             raise MigrationError(
                 f"{migration.path.name}, line {statement.line}: a migration is one "
-                "transaction: take out begin, commit and rollback."
+                "transaction: take out begin, commit, savepoints."
             )
 
 

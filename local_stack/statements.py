@@ -36,6 +36,7 @@ class Statement:
 def split(script: str) -> Iterator[Statement]:
     """Yield a script's statements, each with the comments that lead it.
 
+    So does the Supabase CLI, which takes a comment at the end for a statement too.
     Semicolons count where Postgres counts them: outside of strings, comments,
     parentheses and bodies, `begin atomic … end` included.
     """
@@ -44,7 +45,7 @@ def split(script: str) -> Iterator[Statement]:
         text = script[start:end]
         first = start + len(text) - len(text.lstrip())
         statement = Statement(text.strip(), 1 + script.count("\n", 0, first))
-        if statement.code:
+        if statement.text:
             yield statement
         start = end + 1
 
