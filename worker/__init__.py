@@ -1,1 +1,1 @@
-
+"""Task → provider → tables: what runs when a subject is due."""

@@ -159,7 +159,7 @@ create function sync.claim_tasks(
 )
 returns table (
   task_id bigint, kind text, subject_id uuid, connection_id uuid, lane smallint, attempt integer,
-  lease uuid, due_at timestamptz, claimed_at timestamptz, wait_s double precision
+  lease uuid, due_at timestamptz, claimed_at timestamptz, wait_s double precision, scanned integer
 )
 language plpgsql
 security definer -- workers hold no grant on the table: these functions are their reach
@@ -175,10 +175,9 @@ declare
     when random() < 0.1 then 1
     else 0
   end;
+  v_due bigint[];
   v_next timestamptz;
-  v_claimed integer;
 begin
-  return query
   with urgent as materialized (
     select task.id from sync.tasks as task
     where task.lane = 0 and task.run_at >= p_floor and task.run_at <= v_now
@@ -215,13 +214,22 @@ begin
     limit p_limit - (select count(*) from urgent) - (select count(*) from background_share)
       - (select count(*) from notified)
     for update skip locked
-  ),
+  )
 
-  due as (
+  select array_agg(due.id)
+  into v_due
+  from (
     select urgent.id from urgent
     union all select background_share.id from background_share
     union all select notified.id from notified
     union all select background.id from background
+  ) as due;
+
+  return query
+  with busy as (
+    select running.connection_id, count(*) as runs
+    from unnest(p_busy) as running (connection_id)
+    group by running.connection_id
   ),
 
   sorted as (
@@ -232,18 +240,18 @@ begin
         when state.backoff_until > v_now then 'backed off'
         -- A lease that ran out twice: this task may be what kills its workers.
         when task.lease is not null and task.attempts >= 2 then 'lease lost'
-        when task.connection_id = any (p_busy) then 'crowded'
-        when task.connection_id is not null and row_number() over (
+        when task.connection_id is not null and coalesce(busy.runs, 0) + row_number() over (
           partition by task.connection_id order by task.lane, task.run_at, task.id
         ) > p_per_connection then 'crowded'
         else 'free'
       end as verdict,
       state.backoff_until,
       task.run_at as due_at
-    from due
+    from unnest(v_due) as due (id)
     join sync.tasks as task on task.id = due.id
     left join public.calendar_connections as connection on connection.id = task.connection_id
     left join sync.connection_state as state on state.connection_id = task.connection_id
+    left join busy on busy.connection_id = task.connection_id
   ),
 
   moved_away as (
@@ -274,33 +282,26 @@ begin
   where task.id = sorted.id and sorted.verdict = 'free'
   returning
     task.id, task.kind, task.subject_id, task.connection_id, task.lane, task.attempts,
-    task.lease, sorted.due_at, v_now, 0::double precision;
+    task.lease, sorted.due_at, v_now, 0::double precision, 0;
 
-  get diagnostics v_claimed = row_count;
-
-  -- When to look again: zero = at once (more is due, or was locked by somebody).
-  if v_claimed < p_limit then
-    select min(head.run_at) into v_next
-    from generate_series(0, 2) as lanes (lane)
-    cross join lateral (
-      select task.run_at from sync.tasks as task
-      where task.lane = lanes.lane and task.run_at >= p_floor and task.kind = any (p_kinds)
-      order by task.run_at
-      limit 1
-    ) as head;
-  end if;
+  -- The head of each lane, whoever holds it: when to look again, and from where.
+  select min(head.run_at) into v_next
+  from generate_series(0, 2) as lanes (lane)
+  cross join lateral (
+    select task.run_at from sync.tasks as task
+    where task.lane = lanes.lane and task.run_at >= p_floor and task.kind = any (p_kinds)
+    order by task.run_at
+    limit 1
+  ) as head;
   return query select
     null::bigint, null::text, null::uuid, null::uuid, null::smallint, null::integer,
     null::uuid, v_next, v_now,
-    case
-      when v_claimed = p_limit then 0
-      when v_next is null or v_next = 'infinity' then null
-      else greatest(0, extract(epoch from v_next - v_now))
-    end::double precision;
+    case when v_next < 'infinity' then greatest(0, extract(epoch from v_next - v_now)) end::double precision,
+    coalesce(cardinality(v_due), 0);
 end;
 $$;
 comment on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[]) is
-'Leases up to p_limit due tasks: users first, then notified, with a share for the background. Scans from p_floor up. At most p_per_connection a connection, none of p_busy. A last row without task_id tells in wait_s when the next falls due (0 = now, null = nothing waits).';
+'Leases up to p_limit due tasks: users first, then notified, with a share for the background. Scans from p_floor up. At most p_per_connection a connection, counting p_busy: the connection of each task that runs already, as often as it runs. A last row without task_id tells in wait_s and due_at when the next falls due (0 = now, null = nothing waits), and in scanned how many due tasks it got hold of: p_limit means that more may be due; fewer and yet wait_s = 0 means that others hold them.';
 revoke all on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[]) from public;
 grant execute on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[])
 to sync_worker;
@@ -347,7 +348,7 @@ begin
     select task.id
     from unnest(p_task_ids, p_leases) as mine (task_id, lease)
     join sync.tasks as task on task.id = mine.task_id and task.lease = mine.lease
-    order by task.id
+    order by task.kind, task.subject_id -- as requests lock, or batches deadlock
     for no key update of task
   )
 
@@ -371,13 +372,15 @@ language plpgsql
 security definer -- workers hold no grant on the table
 set search_path = ''
 as $$
+declare
+  v_now timestamptz := sync.clock();
 begin
   return query
   with mine as materialized (
     select task.id, task.subject_id, task.last_error, ended.next_at, task.again_at
     from unnest(p_task_ids, p_leases, p_nexts) as ended (task_id, lease, next_at)
     join sync.tasks as task on task.id = ended.task_id and task.lease = ended.lease
-    order by task.id -- one lock order, or batches deadlock
+    order by task.kind, task.subject_id -- as requests lock, or batches deadlock
     for no key update of task
   ),
 
@@ -391,7 +394,8 @@ begin
   freed as (
     update sync.tasks as task
     set
-      run_at = least(mine.next_at, mine.again_at),
+      -- Not before the clock: it would hide below the floor of another worker's scan.
+      run_at = greatest(least(mine.next_at, mine.again_at), v_now),
       lane = case
         when mine.again_at <= coalesce(mine.next_at, 'infinity') then coalesce(task.again_lane, 2)
         else 2
@@ -405,7 +409,7 @@ begin
 
   recovered as (
     update public.sync_alerts as alert
-    set resolved_at = sync.clock()
+    set resolved_at = v_now
     from mine
     where mine.last_error is not null and alert.kind = 'task_failing'
       and alert.subject_id = mine.subject_id and alert.resolved_at is null
@@ -458,7 +462,7 @@ begin
   update sync.tasks as task
   set
     not_before = case when task.again_lane = 0 then null else later.at end,
-    run_at = case when task.again_lane = 0 then task.again_at else later.at end,
+    run_at = case when task.again_lane = 0 then greatest(task.again_at, v_now) else later.at end,
     lane = coalesce(task.again_lane, task.lane),
     lease = null, again_at = null, again_lane = null,
     last_error = left(p_error, 500)
@@ -512,7 +516,7 @@ begin
     select task.id
     from unnest(p_task_ids, p_leases) as held (task_id, lease)
     join sync.tasks as task on task.id = held.task_id and task.lease = held.lease
-    order by task.id
+    order by task.kind, task.subject_id -- as requests lock, or batches deadlock
     for no key update of task
   )
 
@@ -627,6 +631,7 @@ begin
   from public.calendars as calendar
   where calendar.connection_id = new.id and calendar.sync_enabled
   having count(*) > 0;
+  perform sync.resolve_alert('access_lost', new.id);
   return null;
 end;
 $$;

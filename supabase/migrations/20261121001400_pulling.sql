@@ -117,6 +117,9 @@ begin
   perform sync.hold_task(p_task_id, p_lease);
   update public.calendars as calendar set last_error = null
   where calendar.id = p_calendar_id and calendar.last_error is not null;
+  if found then
+    perform sync.resolve_alert('calendar_lost', p_calendar_id);
+  end if;
   update sync.calendar_state as state
   set
     last_pulled_at = v_now,
@@ -200,12 +203,12 @@ as $$
 begin
   perform sync.hold_task(p_task_id, p_lease);
   update public.calendars as calendar
-  set last_error = p_reason, access_role = 'none'
-  where calendar.id = p_calendar_id
-    and (calendar.last_error is distinct from p_reason or calendar.access_role <> 'none');
-  -- A calendar that can't be read says nothing about its meetings: they stay, without it.
+  set last_error = p_reason
+  where calendar.id = p_calendar_id and calendar.last_error is distinct from p_reason;
+  -- A calendar that can't be read says nothing about its meetings: they stay, without it. No
+  -- hash, so that each event is looked at again should the calendar come back.
   update public.calendar_events as event
-  set scope = 'detached'
+  set scope = 'detached', content_hash = ''
   where event.calendar_id = p_calendar_id and event.scope = 'in' and event.role <> 'series';
   update sync.calendar_state as state
   set cursor = null, cursor_parameters = null

@@ -177,22 +177,31 @@ revoke all on function sync.close_channel(bigint, uuid, uuid, text, text) from p
 grant execute on function sync.close_channel(bigint, uuid, uuid, text, text) to sync_worker;
 
 create function sync.channels_to_stop(p_calendar_id uuid, p_all boolean)
-returns table (channel_id uuid, provider_channel_id text, resource_id text, status text)
+returns table (channel_id uuid, resource_id text, wait_until timestamptz)
 language sql
 stable
 security definer -- as begin_watch
 set search_path = ''
 as $$
-  select
-    channel.id, coalesce(channel.provider_channel_id, channel.id::text),
-    coalesce(channel.resource_id, state.resource_id), channel.status
+  select channel.id, named.resource_id, patience.wait_until
   from public.calendar_watch_channels as channel
   left join sync.channel_state as state on state.channel_id = channel.id
+  cross join lateral (
+    select coalesce(channel.resource_id, state.resource_id) as resource_id
+  ) as named
+  cross join lateral (
+    -- Its creation was never answered: the hello may still come and tell how to stop it.
+    select channel.created_at + interval '10 minutes' as wait_until
+    where named.resource_id is null and channel.created_at > sync.clock() - interval '10 minutes'
+    union all
+    select null
+    limit 1
+  ) as patience
   where channel.calendar_id = p_calendar_id
     and (channel.status in ('pending', 'replaced') or (p_all and channel.status = 'active'))
   order by channel.created_at
 $$;
 comment on function sync.channels_to_stop(uuid, boolean) is
-'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. The resource id may be known from the hello only.';
+'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. Without a resource id none can be stopped: wait_until tells how long to wait for its hello.';
 revoke all on function sync.channels_to_stop(uuid, boolean) from public;
 grant execute on function sync.channels_to_stop(uuid, boolean) to sync_worker;

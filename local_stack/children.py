@@ -1,0 +1,102 @@
+"""Programs that the stack runs beside itself: started, watched, ended with it."""
+
+import asyncio
+import ctypes
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from local_stack.errors import StackError
+
+READY_LIMIT_S = 30
+STOP_LIMIT_S = 12  # the worker takes up to 10 s to finish what it does
+POLL_S = 0.02
+LAST_LINES = 15
+PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """One program, its output in a file of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        directory: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._environment = environment
+        self._directory = directory
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it runs."""
+        process = self._process
+        return process.pid if process and process.returncode is None else None
+
+    async def start(self, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Start it, and wait till `ready` says so.
+
+        Raises:
+            StackError: it ended, or was not ready in time; with its last lines.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(self._environment),
+                cwd=self._directory,
+                # Ctrl-C is for us: we end our children in order.
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+        try:
+            async with asyncio.timeout(READY_LIMIT_S):
+                while not await ready():
+                    if self.pid is None:
+                        raise StackError(self._complaint("ended at once"))
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            await self.stop()
+            raise StackError(
+                self._complaint(f"was not ready after {READY_LIMIT_S} s")
+            ) from None
+
+    async def wait(self) -> int:
+        """Wait for its end; return the exit code."""
+        if self._process is None:
+            raise StackError(f"{self.name} was never started")
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end; after a while, make it."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _complaint(self, what: str) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n".join([f"{self.name} {what}; {self.log} ends:", *lines])
+
+
+def _end_with_parent() -> None:
+    """Should the stack itself be killed, its children get SIGTERM (on Linux)."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError):
+        return

@@ -1,0 +1,20 @@
+-- Watching a calendar. The functions say in their comments what they do.
+
+-- name: begin_watch^
+select *
+from sync.begin_watch(:task_id, :lease, :calendar_id);
+
+-- name: open_channel$
+select sync.open_channel(:task_id, :lease, :calendar_id);
+
+-- name: activate_channel$
+select sync.activate_channel(
+  :task_id, :lease, :channel_id, :provider_channel_id, :resource_id, :expires_at
+);
+
+-- name: close_channel!
+select sync.close_channel(:task_id, :lease, :channel_id, :status, :reason);
+
+-- name: channels_to_stop
+select *
+from sync.channels_to_stop(:calendar_id, :every);

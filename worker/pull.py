@@ -1,0 +1,97 @@
+"""Pull: read what changed since the cursor, and have Postgres apply it."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+
+from providers.errors import AccessLost, CursorExpired, Gone, ProviderError
+from sql import queries
+from worker.connections import Account, Connections
+from worker.handler import Outcome, Task
+from worker.rounds import Round
+
+# The first thing a new user looks at, read before the rest.
+UPCOMING = timedelta(days=28)
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """The handler of `pull`: subject is a calendar."""
+
+    pool: asyncpg.Pool
+    connections: Connections
+
+    async def __call__(self, task: Task) -> Outcome:
+        calendar = await queries.calendars.begin_pull(
+            self.pool, task_id=task.id, lease=task.lease, calendar_id=task.subject_id
+        )
+        if calendar is None:  # gone, or switched off meanwhile
+            return Outcome(next_at=None)
+        try:
+            account = self.connections.open(task, calendar)
+            return await self._pull(task, calendar, account)
+        except AccessLost as lost:
+            await self._lose_access(task, calendar, lost)
+            return Outcome(next_at=calendar["now_at"] + timedelta(hours=1))
+        except Gone as gone:
+            return Outcome(next_at=await self._lose_calendar(task, gone))
+        except ProviderError as error:
+            await self._note_error(task, error)
+            raise
+
+    async def _pull(
+        self, task: Task, calendar: asyncpg.Record, account: Account
+    ) -> Outcome:
+        if (
+            calendar["cursor"] is not None
+            and calendar["cursor_parameters"] == account.client.parameters
+        ):
+            # Where the provider forgot where we stopped, all of it is read.
+            with suppress(CursorExpired):
+                changes = Round(task, calendar, account, self.pool, full=False)
+                await changes.read_changes(calendar["cursor"])
+                return await changes.finish()
+        return await self._pull_everything(task, calendar, account)
+
+    async def _pull_everything(
+        self, task: Task, calendar: asyncpg.Record, account: Account
+    ) -> Outcome:
+        round_ = Round(task, calendar, account, self.pool, full=True)
+        if calendar["backfill"] == "pending":
+            await round_.read_upcoming(calendar["now_at"], UPCOMING)
+        await queries.calendars.begin_full_round(
+            self.pool, task_id=task.id, lease=task.lease, calendar_id=task.subject_id
+        )
+        await round_.read_changes(None)
+        return await round_.finish()
+
+    async def _lose_access(
+        self, task: Task, calendar: asyncpg.Record, lost: AccessLost
+    ) -> None:
+        await queries.connections.lose_access(
+            self.pool,
+            task_id=task.id,
+            lease=task.lease,
+            connection_id=calendar["connection_id"],
+            reason=str(lost),
+        )
+
+    async def _lose_calendar(self, task: Task, gone: Gone) -> object:
+        return await queries.calendars.lose_calendar(
+            self.pool,
+            task_id=task.id,
+            lease=task.lease,
+            calendar_id=task.subject_id,
+            reason=str(gone),
+        )
+
+    async def _note_error(self, task: Task, error: ProviderError) -> None:
+        await queries.calendars.note_calendar_error(
+            self.pool,
+            task_id=task.id,
+            lease=task.lease,
+            calendar_id=task.subject_id,
+            message=str(error),
+        )
