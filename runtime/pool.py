@@ -41,13 +41,14 @@ async def connect(
     url: str, *, role: str | None, application_name: str
 ) -> asyncpg.Connection:
     """Open one connection outside any pool, as a listener needs it."""
+    wanted = _Role(role)
     connection = await asyncpg.connect(
         url,
         timeout=CONNECT_TIMEOUT_S,
         server_settings={"application_name": application_name},
     )
     try:
-        await _Role(role).take(connection)
+        await wanted.take(connection)
     except BaseException:
         connection.terminate()
         raise
