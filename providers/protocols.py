@@ -46,9 +46,16 @@ class Client(Protocol):
         """What a cursor is bound to: stored beside it, a change makes it void."""
 
     async def list_changes(
-        self, calendar_id: str, *, cursor: str | None, page_token: str | None = None
+        self,
+        calendar_id: str,
+        *,
+        cursor: str | None,
+        since: datetime | None = None,
+        page_token: str | None = None,
     ) -> Page:
         """Return a page of what changed since the cursor; None reads everything.
+
+        Without a cursor, what ended before `since` is left out.
 
         Series come as themselves, with their exceptions but without occurrences.
 

@@ -9,15 +9,16 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
-from providers.clients import make_client, refresh_tokens
+from providers.clients import CLIENTS
 from providers.errors import AccessExpired, AccessLost
-from providers.model import Provider, StoredTokens
+from providers.google import oauth as google_oauth
+from providers.model import Provider, StoredTokens, Tokens
 from providers.protocols import Client
 from runtime.clock import Clock
 from runtime.sealing import Sealed
 from runtime.settings import WorkerSettings
 from sql import queries
-from worker.handler import Task
+from worker.handler import Task, TaskFailed
 
 # A token that ends while a call is under way would cost the call.
 REFRESH_BEFORE = timedelta(minutes=1)
@@ -42,6 +43,31 @@ class Connections:
         """
         return Account(self, task, row)
 
+    def api_url(self, provider: Provider) -> str:
+        """Where a provider's API is, or the twin that stands for it."""
+        urls = {Provider.GOOGLE: self.settings.google_api_url}
+        return str(urls[provider])
+
+    async def refresh(self, provider: Provider, refresh_token: str) -> Tokens:
+        """Get a fresh access token.
+
+        Raises:
+            AccessLost: the grant is gone.
+            Transient: nobody answered; the grant may be as good as ever.
+        """
+        if provider is not Provider.GOOGLE:
+            raise AccessLost(provider, "token", reason="no adapter is built in yet")
+        secret = self.settings.google_client_secret
+        if self.settings.google_client_id is None or secret is None:
+            raise TaskFailed("GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET are not set")
+        return await google_oauth.refresh(
+            self.http,
+            auth_url=str(self.settings.google_auth_url),
+            client_id=self.settings.google_client_id,
+            client_secret=secret.get_secret_value(),
+            refresh_token=refresh_token,
+        )
+
 
 class Account:
     """One connection during one run: its client, and its tokens."""
@@ -53,12 +79,11 @@ class Account:
         self._connection_id: UUID = row["connection_id"]
         self._tokens = self._unseal(row)
         self.api_calls = 0
-        self.client: Client = make_client(
-            self._provider,
+        self.client: Client = CLIENTS[self._provider](
             shared.http,
-            shared.settings,
+            shared.api_url(self._provider),
             self._access_token,
-            projection=row.get("projection", ""),
+            projection=row.get("projection", "").encode(),
         )
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -89,9 +114,7 @@ class Account:
         refresh_token = self._tokens.refresh_token
         if refresh_token is None:
             raise AccessLost(self._provider, "token", reason="no refresh token is kept")
-        fresh = await refresh_tokens(
-            self._provider, self._shared.http, self._shared.settings, refresh_token
-        )
+        fresh = await self._shared.refresh(self._provider, refresh_token)
         self._tokens = self._tokens.renewed(fresh, now=self._shared.clock.now())
         sealed = self._shared.settings.keyring.seal(
             self._tokens.to_json(), context=self._context

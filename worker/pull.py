@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -78,14 +78,15 @@ class Pull:
             reason=str(lost),
         )
 
-    async def _lose_calendar(self, task: Task, gone: Gone) -> object:
-        return await queries.calendars.lose_calendar(
+    async def _lose_calendar(self, task: Task, gone: Gone) -> datetime:
+        next_at: datetime = await queries.calendars.lose_calendar(
             self.pool,
             task_id=task.id,
             lease=task.lease,
             calendar_id=task.subject_id,
             reason=str(gone),
         )
+        return next_at
 
     async def _note_error(self, task: Task, error: ProviderError) -> None:
         await queries.calendars.note_calendar_error(

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from providers.model import Event, Item, Malformed, Page
+from providers.protocols import Client
 from sql import queries
 from worker.connections import Account
 from worker.handler import Counts, Outcome, Task
@@ -241,7 +242,7 @@ class Round:
         return next_at
 
     @property
-    def _client(self) -> Any:
+    def _client(self) -> Client:
         return self._account.client
 
     @property

@@ -62,11 +62,20 @@ class GoogleClient:
         self._clock = clock or SystemClock()
 
     async def list_changes(
-        self, calendar_id: str, *, cursor: str | None, page_token: str | None = None
+        self,
+        calendar_id: str,
+        *,
+        cursor: str | None,
+        since: datetime | None = None,
+        page_token: str | None = None,
     ) -> Page:
         # https://developers.google.com/workspace/calendar/api/guides/sync
-        # The cursor goes with every page of a round, beside the page's token.
-        parameters = CHANGES | _given(syncToken=cursor, pageToken=page_token)
+        # The cursor goes with every page of a round, beside the page's token. A first
+        # request may be bounded, one with a cursor must not be.
+        bound = since.isoformat() if since and cursor is None else None
+        parameters = CHANGES | _given(
+            syncToken=cursor, timeMin=bound, pageToken=page_token
+        )
         return await self._page(LIST_EVENTS, _events(calendar_id), parameters)
 
     async def list_window(
