@@ -1,4 +1,4 @@
-"""JSON Web Tokens as Supabase Auth shapes them, signed with the local stack's secret."""
+"""JSON Web Tokens as Supabase Auth shapes them, signed with a secret all know."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4

@@ -27,7 +27,8 @@ grant usage, create on schema auth to supabase_auth_admin;
 grant all on schema auth to dashboard_user;
 grant usage on schema realtime to postgres with grant option;
 grant usage on schema realtime to anon, authenticated, service_role;
-grant usage, create on schema realtime to supabase_realtime_admin with grant option;
+-- The hosted role may create here as well; `postgres` would inherit that, and may not.
+grant usage on schema realtime to supabase_realtime_admin with grant option;
 grant usage on schema vault to postgres with grant option;
 grant usage on schema local_stack to postgres;
 

@@ -3,6 +3,7 @@
 -- A message is a row in a table that is emptied by dropping its days. The Realtime service
 -- reads them from a publication and hands private ones to whoever its policies let see them.
 
+grant create on schema realtime to supabase_realtime_admin;
 set local role supabase_realtime_admin;
 
 create type realtime.action as enum ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'ERROR');
@@ -136,6 +137,7 @@ comment on function realtime.broadcast_changes(
 ) is 'Broadcasts a changed row to a private topic, out of a row trigger.';
 
 reset role;
+revoke create on schema realtime from supabase_realtime_admin;
 
 -- The publication that a Realtime service reads broadcasts from.
 create publication supabase_realtime_messages_publication for table realtime.messages;
@@ -143,7 +145,7 @@ alter publication supabase_realtime_messages_publication owner to supabase_realt
 
 create function local_stack.keep_message_partitions() returns void
 language plpgsql
-security definer -- its caller owns neither the table nor its schema
+security definer -- nobody but the superuser may create in the schema
 set search_path = ''
 as $$
 declare
@@ -163,6 +165,7 @@ begin
         'create table realtime.%I partition of realtime.messages for values from (%L) to (%L)',
         v_name, v_day, v_day + 1
       );
+      execute pg_catalog.format('alter table realtime.%I owner to supabase_realtime_admin', v_name);
     end if;
   end loop;
 
@@ -186,6 +189,5 @@ end;
 $$;
 comment on function local_stack.keep_message_partitions() is
 'Makes the days of realtime.messages from yesterday to three ahead, and drops old ones.';
-alter function local_stack.keep_message_partitions() owner to supabase_realtime_admin;
 revoke all on function local_stack.keep_message_partitions() from public;
 grant execute on function local_stack.keep_message_partitions() to postgres;
