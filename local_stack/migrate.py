@@ -108,9 +108,8 @@ def _explained(
     error: psycopg.Error, migration: Migration, statement: Statement
 ) -> MigrationError:
     said = error.diag
-    line = statement.line
-    if said.statement_position:
-        line += statement.text.count("\n", 0, int(said.statement_position) - 1)
+    position = said.statement_position
+    line = statement.line_at(int(position) if position else None)
     message = f"{migration.path.name}, line {line}: {said.message_primary or error}"
     for part in (said.message_detail, said.message_hint, said.context):
         message += f"\n  {part}" if part else ""
@@ -121,8 +120,8 @@ def _check_statements(migration: Migration, statements: list[Statement]) -> None
     for statement in statements:
         if TRANSACTION_CONTROL.match(statement.code):
             raise MigrationError(
-                f"{migration.path.name}, line {statement.line}: a migration is one "
-                "transaction: take out begin, commit, savepoints."
+                f"{migration.path.name}, line {statement.line_at(None)}: a migration "
+                "is one transaction: take out begin, commit, savepoints."
             )
 
 

@@ -32,6 +32,12 @@ class Statement:
         """The statement without the comments that lead it."""
         return LEAD.sub("", self.text, count=1)
 
+    def line_at(self, position: int | None) -> int:
+        """Return the file's line of a character, counted from 1; None is the code's."""
+        if position is None:
+            position = len(self.text) - len(self.code) + 1
+        return self.line + self.text.count("\n", 0, position - 1)
+
 
 def split(script: str) -> Iterator[Statement]:
     """Yield a script's statements, each with the comments that lead it.
