@@ -95,16 +95,23 @@ create index meeting_keys_meeting on sync.meeting_keys (meeting_id);
 
 create table public.meeting_history (
   id bigint generated always as identity primary key,
-  organization_id uuid not null references public.organizations (id) on delete cascade,
-  meeting_id uuid not null references public.meetings (id) on delete cascade,
+  organization_id uuid not null,
+  meeting_id uuid not null,
   changed_at timestamptz not null default now(),
   side text not null,
   user_id uuid,
   changes jsonb not null,
+  foreign key (meeting_id, organization_id)
+    references public.meetings (id, organization_id) on delete cascade,
   constraint meeting_history_side_is_known check (side in ('app', 'provider', 'engine'))
 );
 comment on table public.meeting_history is 'Who changed what of a meeting, when, and from which side.';
-comment on column public.meeting_history.changes is '{field: {from, to}}; a new meeting has its fields under to only.';
+comment on column public.meeting_history.changes is
+'{field: {from, to}}; without from where it was empty (a new meeting''s fields), without to where it was emptied.';
+comment on column public.meeting_history.side is
+'app: a user or the application; provider: read from a calendar; engine: merged, or over.';
+comment on column public.meeting_history.user_id is
+'Who, where a user''s token came with the change. No foreign key: history outlives accounts.';
 create index meeting_history_meeting on public.meeting_history (meeting_id, changed_at);
 create index meeting_history_organization on public.meeting_history (organization_id);
 
