@@ -1,1 +1,1 @@
-
+"""Delivery in, queue out: the web server that providers call."""

@@ -1,0 +1,23 @@
+"""What a stranger may cost us, and how long anybody may wait."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The receiver's bounds; each keeps some memory or some wait finite."""
+
+    body_bytes: int = 65_536
+    # Senders that dawdle hold a connection; honest ones send a request in one piece.
+    headers_read_s: float = 10
+    body_read_s: float = 5
+    # Past 3 s Graph counts an answer as slow, and judges the whole endpoint by it.
+    answer_s: float = 2.5
+    flush_s: float = 2.2  # above sync.receive's own lock_timeout, below answer_s
+    flush_rows: int = 1_000
+    waiting_rows: int = 10_000
+    probe_s: float = 1
+    refused_addresses: int = 10_000
+    refused_window_s: float = 60
+    # After SIGTERM: what is under way may end, what waits is stored.
+    drain_s: float = 8
