@@ -1,35 +1,19 @@
 """Settings: one frozen class a program, read once at start from environment and .env.
 
-Every problem stands in one message, by the variable's name; the value of a secret never
-does. No other module reads the environment. docs/settings.md lists them all.
+``read(WorkerSettings)`` names every problem in one message, and never a secret's value.
+No other module reads the environment. docs/settings.md lists them all.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from runtime.sealing import Keyring, MalformedKeys
+from runtime.sealing import Keyring
 from runtime.setting_types import (
     BaseUrl,
     Count,
-    Expected,
     Networks,
     Port,
     PostgresUrl,
@@ -37,16 +21,16 @@ from runtime.setting_types import (
     Seconds,
     SecretKeys,
 )
+from runtime.settings_reading import Settings, SettingsError, missing, read
 
-MISSING_PARTNER = "missing_partner"
-
-
-class SettingsError(Exception):
-    """What is missing or wrong, one sentence a variable; programs exit with 2."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+__all__ = [
+    "DatabaseAccess",
+    "ReceiverSettings",
+    "SettingsError",
+    "StackSettings",
+    "WorkerSettings",
+    "read",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,46 +41,7 @@ class DatabaseAccess:
     role: str | None
 
 
-class _Settings(BaseSettings):
-    """What all programs share. A field is named as its variable, in lower case."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        validate_default=True,
-    )
-
-    supacal_log_format: Annotated[
-        Literal["json", "console"], Expected("json or console")
-    ] = Field("json", description="One JSON object a line, or text for people.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        given = init_settings().get("environ")
-        if given is None:
-            return env_settings, dotenv_settings
-        return (_GivenEnvironment(settings_cls, given),)
-
-
-class _GivenEnvironment(EnvSettingsSource):
-    """A mapping in the place of the process's environment."""
-
-    def __init__(self, cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(cls)
-        self.env_vars = {key.lower(): value for key, value in environ.items() if value}
-
-
-class _Program(_Settings):
+class _Program(Settings):
     """What the two programs share: the database and the keys."""
 
     database_url: PostgresUrl | None = Field(
@@ -126,15 +71,31 @@ def _or_database_url(own: SecretStr | None, info: ValidationInfo) -> SecretStr |
     """Without a login of its own a pool needs DATABASE_URL."""
     # A DATABASE_URL that was given but is wrong is absent here, and reported already.
     if own is None and info.data.get("database_url", ...) is None:
-        raise _missing("database_url")
+        raise missing("database_url")
     return own
 
 
-def _missing(name: str) -> PydanticCustomError:
-    return PydanticCustomError(MISSING_PARTNER, "missing", {"name": name})
+class _Google(Settings):
+    """The OAuth client, for those who make connections and those who use them."""
+
+    google_client_id: str | None = Field(
+        None, description="The OAuth client that Google connections are made with."
+    )
+    google_client_secret: SecretStr | None = Field(
+        None, description="The secret of GOOGLE_CLIENT_ID."
+    )
+
+    @field_validator("google_client_secret")
+    @classmethod
+    def _with_client_id(
+        cls, secret: SecretStr | None, info: ValidationInfo
+    ) -> SecretStr | None:
+        if (secret is None) == (info.data.get("google_client_id") is None):
+            return secret
+        raise missing("google_client_secret" if secret is None else "google_client_id")
 
 
-class ReceiverSettings(_Program):
+class ReceiverSettings(_Program, _Google):
     """Settings of webhook_api."""
 
     receiver_database_url: PostgresUrl | None = Field(
@@ -146,6 +107,9 @@ class ReceiverSettings(_Program):
         None,
         description="The login that stores connections made by OAuth. Without it: "
         "DATABASE_URL followed by `set role webhook_connect`.",
+    )
+    supacal_public_url: PublicUrl | None = Field(
+        None, description="Where providers reach this program from outside."
     )
     supacal_host: str = Field("127.0.0.1", description="The address to listen on.")
     supacal_port: Port = Field(
@@ -174,7 +138,7 @@ class ReceiverSettings(_Program):
         return self._access(self.connect_database_url, "webhook_connect")
 
 
-class WorkerSettings(_Program):
+class WorkerSettings(_Program, _Google):
     """Settings of the worker."""
 
     worker_database_url: PostgresUrl | None = Field(
@@ -193,12 +157,6 @@ class WorkerSettings(_Program):
     supacal_worker_slots: Count = Field(
         8, description="How many tasks one worker runs at the same time."
     )
-    google_client_id: str | None = Field(
-        None, description="The OAuth client that Google connections were made with."
-    )
-    google_client_secret: SecretStr | None = Field(
-        None, description="The secret of GOOGLE_CLIENT_ID."
-    )
     google_api_url: BaseUrl = Field(
         "https://www.googleapis.com/calendar/v3",
         description="Google's Calendar API, or a twin or proxy of it.",
@@ -210,22 +168,13 @@ class WorkerSettings(_Program):
 
     _or_database_url = field_validator("worker_database_url")(_or_database_url)
 
-    @field_validator("google_client_secret")
-    @classmethod
-    def _with_client_id(
-        cls, secret: SecretStr | None, info: ValidationInfo
-    ) -> SecretStr | None:
-        if (secret is None) == (info.data.get("google_client_id") is None):
-            return secret
-        raise _missing("google_client_secret" if secret is None else "google_client_id")
-
     @property
     def database(self) -> DatabaseAccess:
         """For the worker's pool, and for its listener."""
         return self._access(self.worker_database_url, "sync_worker")
 
 
-class StackSettings(_Settings):
+class StackSettings(Settings):
     """Settings of the local stack: what is not given here, it starts itself."""
 
     database_url: PostgresUrl | None = Field(
@@ -256,48 +205,3 @@ class StackSettings(_Settings):
         Path("../shared"),
         description="Where real calendars and recordings lie, if there are any.",
     )
-
-
-S = TypeVar("S", bound=_Settings)
-
-
-def read(
-    cls: type[S],
-    environ: Mapping[str, str] | None = None,
-) -> S:
-    """Read the settings of a program; a given environment stands alone, without .env.
-
-    Raises:
-        SettingsError: names every variable that is missing or wrong.
-    """
-    given: dict[str, Any] = {} if environ is None else {"environ": environ}
-    try:
-        return cls(**given)
-    except ValidationError as refusal:
-        problems = [_problem(cls, error) for error in refusal.errors()]
-    # Outside of `except`: the refusal, with the values it holds, is not chained.
-    raise SettingsError(list(dict.fromkeys(problems)))
-
-
-def _problem(cls: type[BaseSettings], error: ErrorDetails) -> str:
-    name = str(error["loc"][0])
-    if error["type"] == MISSING_PARTNER:
-        name = error["ctx"]["name"]
-    field = cls.model_fields[name]
-    if error["type"] in {"missing", MISSING_PARTNER}:
-        return f"{name.upper()} is missing: {field.description}"
-    cause = error.get("ctx", {}).get("error")
-    hint = f": {cause}" if isinstance(cause, MalformedKeys) else ""
-    parts = [*_parts(field.annotation), *field.metadata]
-    expected = next((p.words for p in parts if isinstance(p, Expected)), "a text")
-    given = str(error["input"])
-    # A URL may hold a password even where none belongs.
-    hidden = SecretStr in parts or "@" in given
-    not_this = "" if hidden else f", not {given!r}"
-    return f"{name.upper()} must be {expected}{not_this}{hint}"
-
-
-def _parts(annotation: Any) -> list[Any]:
-    """All types and marks that an annotation is made of."""
-    inner = [part for argument in get_args(annotation) for part in _parts(argument)]
-    return [annotation, *inner]
