@@ -6,7 +6,6 @@ of 3 MB in about 7 ms. Only what differs from what we have is read further.
 https://developers.google.com/workspace/calendar/api/v3/reference/events
 """
 
-import json
 import re
 from datetime import UTC, date, datetime
 from hashlib import blake2b
@@ -31,8 +30,12 @@ from providers.model import (
 MAPPER_VERSION = 1
 HASH_BYTES = 16
 
-# A NUL, which Postgres cannot keep; not a backslash followed by "u0000".
-ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+# Read from left to right: an escaped backslash, a whole pair of surrogates (both are
+# fine), half a pair, a NUL. The last two are JSON, and Postgres refuses them.
+ESCAPES = re.compile(
+    rb"(?P<fine>\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\u0000"
+)
 STATUSES: dict[str, Status] = {"tentative": "tentative", "cancelled": "cancelled"}
 RESPONSES: dict[str, Response] = {
     "accepted": "accepted",
@@ -88,28 +91,17 @@ class ItemReader:
 
 
 def storable(content: bytes) -> bytes:
-    """Repair what JSON may hold and Postgres may not: NULs and halves of characters."""
-    if b"\\u0000" in content:
-        content = ESCAPED_NUL.sub(rb"\1\\ufffd", content)
-    if b"\\ud" in content or b"\\uD" in content or not _is_utf8(content):
-        return _repaired(content)
-    return content
+    """Replace what JSON may hold and Postgres may not; the rest stays byte for byte.
 
-
-def _is_utf8(content: bytes) -> bool:
+    Were it written anew, one odd event would change the hashes of its whole page.
+    """
     try:
         content.decode()
     except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _repaired(content: bytes) -> bytes:
-    try:
-        document = json.loads(content.decode(errors="replace"))
-    except ValueError:
-        return content  # no JSON at all: whoever decodes it says so
-    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
+        content = content.decode(errors="replace").encode()
+    if b"\\u0000" in content or b"\\ud" in content or b"\\uD" in content:
+        return ESCAPES.sub(lambda found: found["fine"] or rb"\ufffd", content)
+    return content
 
 
 def read_event(item: Item, *, expanded: bool) -> Event | Malformed:
