@@ -47,6 +47,7 @@ create table public.calendars (
   window_past interval not null default interval '30 days',
   window_future interval not null default interval '180 days',
   backfill text not null default 'pending',
+  full_round_asked_at timestamptz,
   last_error text,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -84,6 +85,8 @@ comment on column public.calendars.window_past is 'How far back events are mirro
 comment on column public.calendars.window_future is 'How far ahead events are mirrored.';
 comment on column public.calendars.backfill is
 'First sync in coarse steps: pending, upcoming (the next four weeks are there), complete.';
+comment on column public.calendars.full_round_asked_at is
+'The next pull reads everything: asked for by rpc resync_calendar, or because a setting decides anew what becomes a meeting.';
 comment on column public.calendars.last_error is 'Why the last run failed, in words for the owner; null = it worked.';
 create index calendars_organization on public.calendars (organization_id);
 create index calendars_provider_calendar on public.calendars (provider_calendar_id);

@@ -581,6 +581,22 @@ grant execute on function sync.resolve_alert(text, uuid) to sync_worker, sync_en
 
 -- What users switch asks for work.
 
+create function sync.on_calendar_projected_anew()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- Asked for in this row: a running pull may save its cursor after us, and a lock on where it
+  -- stands, taken while this row is held, deadlocks with a pull that writes both.
+  new.full_round_asked_at := now(); -- users may not call sync.clock()
+  return new;
+end;
+$$;
+comment on function sync.on_calendar_projected_anew() is
+'Row trigger: what belongs to a meeting is decided anew for every event by a full round, not by the user''s statement.';
+revoke all on function sync.on_calendar_projected_anew() from public;
+
 create function sync.on_calendar_switched()
 returns trigger
 language plpgsql
@@ -590,30 +606,34 @@ as $$
 begin
   if tg_op = 'INSERT' or new.sync_enabled is distinct from old.sync_enabled then
     perform sync.request_task('watch', new.id, new.connection_id, 0::smallint, sync.clock());
-  end if;
-  if tg_op = 'UPDATE' and (
-    new.event_tag is distinct from old.event_tag
-    or new.window_past is distinct from old.window_past
-    or new.window_future is distinct from old.window_future
-  ) then
-    -- What belongs to a meeting is decided anew for every event: a full round, not this statement.
-    update sync.calendar_state as state set cursor = null where state.calendar_id = new.id;
-    if new.sync_enabled then
-      perform sync.request_task('pull', new.id, new.connection_id, 0::smallint, sync.clock());
-    end if;
+  elsif new.sync_enabled and new.full_round_asked_at is distinct from old.full_round_asked_at then
+    perform sync.request_task('pull', new.id, new.connection_id, 0::smallint, sync.clock());
   end if;
   return null;
 end;
 $$;
 comment on function sync.on_calendar_switched() is
-'Row trigger: the switch asks for its channel, a new tag or window for a full round.';
+'Row trigger: the switch asks for its channel (which asks for a pull), a full round for a pull.';
 revoke all on function sync.on_calendar_switched() from public;
 
+create trigger calendars_projected_anew
+before update of event_tag, window_past, window_future on public.calendars
+for each row when (
+  (old.event_tag, old.window_past, old.window_future)
+  is distinct from (new.event_tag, new.window_past, new.window_future)
+)
+execute function sync.on_calendar_projected_anew();
 create trigger calendars_inserted after insert on public.calendars
 for each row when (new.sync_enabled) execute function sync.on_calendar_switched();
-create trigger calendars_switched
-after update of sync_enabled, event_tag, window_past, window_future on public.calendars
-for each row execute function sync.on_calendar_switched();
+create trigger calendars_switched after update on public.calendars
+for each row when (
+  old.sync_enabled <> new.sync_enabled
+  or (
+    new.full_round_asked_at is not null
+    and old.full_round_asked_at is distinct from new.full_round_asked_at
+  )
+)
+execute function sync.on_calendar_switched();
 
 create function sync.on_connection_activated()
 returns trigger

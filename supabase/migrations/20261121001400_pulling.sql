@@ -27,7 +27,9 @@ begin
     calendar.kind,
     -- What decides, besides an event's content, whether and how it becomes a meeting.
     coalesce(calendar.event_tag, ''),
-    calendar.backfill, state.cursor, state.cursor_parameters,
+    calendar.backfill,
+    case when calendar.full_round_asked_at is null then state.cursor end,
+    state.cursor_parameters,
     state.window_start, state.window_end, state.window_rolls_at,
     -- Whole days: a window that moves with the clock would make every read a different one.
     date_trunc('day', v_now - calendar.window_past),
@@ -53,6 +55,8 @@ set search_path = ''
 as $$
 begin
   perform sync.hold_task(p_task_id, p_lease);
+  update public.calendars as calendar set full_round_asked_at = null
+  where calendar.id = p_calendar_id and calendar.full_round_asked_at is not null;
   delete from sync.seen_events as seen where seen.calendar_id = p_calendar_id;
   update sync.calendar_state as state
   set round_started_at = sync.clock(), cursor = null, cursor_parameters = null
