@@ -124,11 +124,11 @@ class Postgres:
         try:
             self._prepare()
             self._launch()
-        except PermissionError as error:
+        except OSError as error:
             self.stop()
             raise StackError(
-                f"No permission for {error.filename}: mend its owner or mode, or run "
-                "the local stack in a checkout of your own."
+                f"{error.filename}: {error.strerror}. Mend its owner, its mode or what "
+                "is in the way there, or run the local stack in a checkout of your own."
             ) from error
         except BaseException:
             self.stop()

@@ -31,11 +31,20 @@ MEMORY_NEEDED = 2 * 1024**3
 def running_cluster() -> Iterator[Postgres]:
     """A server on a free port, without a password and without safety."""
     _sweep()
+    with (
+        scratch_directory() as directory,
+        Postgres(directory, port=0, password=None, durable=False) as postgres,
+    ):
+        yield postgres
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A directory for a server's data, which pytest's own are closed to."""
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_parent()))
     directory.chmod(0o711)  # as root, the server runs as somebody else
     try:
-        with Postgres(directory, port=0, password=None, durable=False) as postgres:
-            yield postgres
+        yield directory
     finally:
         shutil.rmtree(directory)
 
