@@ -87,7 +87,7 @@ def install_packages(
 
 def _npm_ci(node: Node, checkout: Path, *, judges: bool) -> None:
     # No package of ours needs its install script: none gets to run.
-    words = [node.executable, node.npm, "ci", "--no-audit", "--no-fund"]
+    words = [str(node.executable), str(node.npm), "ci", "--no-audit", "--no-fund"]
     words += ["--ignore-scripts", *([] if judges else ["--omit=dev"])]
     try:
         subprocess.run(  # noqa: S603
