@@ -33,6 +33,7 @@ class Child:
         self._environment = environment
         self._directory = directory
         self._process: asyncio.subprocess.Process | None = None
+        self._log_begins = 0  # what is before is of earlier runs
 
     @property
     def pid(self) -> int | None:
@@ -47,6 +48,7 @@ class Child:
             StackError: it ended, or was not ready in time; with its last lines.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_begins = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -76,6 +78,12 @@ class Child:
         if self._process is None:
             raise StackError(f"{self.name} was never started")
         return await self._process.wait()
+
+    def said(self, words: str) -> bool:
+        """Whether its output of this run has these words."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_begins)
+            return words.encode() in log.read()
 
     async def stop(self) -> None:
         """Ask it to end; after a while, make it."""

@@ -174,6 +174,14 @@ class WorkerSettings(_Program, _Google):
         return self._access(self.worker_database_url, "sync_worker")
 
 
+class DatabaseSettings(Settings):
+    """Settings of the commands that only need the database."""
+
+    database_url: PostgresUrl = Field(
+        description="The database to look at or to migrate, as the role `postgres`."
+    )
+
+
 class StackSettings(Settings):
     """Settings of the local stack: what is not given here, it starts itself."""
 
