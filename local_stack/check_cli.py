@@ -8,12 +8,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from local_stack.errors import StackError
-from local_stack.migrate import migrate
+from local_stack.migrate import MigrationError, migrate
 from local_stack.node import Node, install_packages
 from local_stack.postgres import Postgres
 
@@ -58,7 +57,7 @@ def main() -> int:
                 postgres.install_surface()
                 cli = SupabaseCli(node, directory / "home", postgres.url)
                 problems = _problems(cli, postgres.url)
-    except StackError as error:
+    except (StackError, MigrationError) as error:
         _say(str(error))
         return 1
     for problem in problems:
@@ -77,26 +76,16 @@ def _problems(cli: SupabaseCli, url: str) -> list[str]:
     types = cli.run("gen", "types", "--lang", "typescript")
     if types.returncode:
         return [f"supabase gen types:\n{types.stdout}{types.stderr}"]
-    looked = cli.run("db", "advisors", "--level", "info", "--fail-on", "warn")
+    words = ("--level", "info", "--fail-on", "warn", "--output-format", "json")
+    looked = cli.run("db", "advisors", *words)
     try:
-        findings = _findings(looked.stdout)
-    except ValueError:
+        findings = json.loads(looked.stdout)["results"]
+    except (ValueError, KeyError):
         return [f"supabase db advisors:\n{looked.stdout}{looked.stderr}"]
     problems = [_described(finding) for finding in findings if not _meant(finding)]
     if looked.returncode and not problems:
         problems.append(f"supabase db advisors:\n{looked.stdout}{looked.stderr}")
     return problems
-
-
-def _findings(output: str) -> Sequence[dict[str, Any]]:
-    """Return the advisors' findings: a JSON list amid what the CLI says besides."""
-    start, end = output.find("["), output.rfind("]")
-    if start < 0:
-        if "No issues found" in output:
-            return []
-        raise ValueError(output)
-    found: list[dict[str, Any]] = json.loads(output[start : end + 1])
-    return found
 
 
 def _meant(finding: dict[str, Any]) -> bool:
@@ -105,7 +94,7 @@ def _meant(finding: dict[str, Any]) -> bool:
         return True  # nobody has used a database that was made a second ago
     # The engine's tables are not exposed; without a policy they are closed twice.
     schema = finding.get("metadata", {}).get("schema")
-    return finding["name"] == "rls_enabled_no_policy" and schema == "sync"
+    return (finding["name"], schema) == ("rls_enabled_no_policy", "sync")
 
 
 def _described(finding: dict[str, Any]) -> str:

@@ -81,6 +81,7 @@ def install_packages(
             return node
         say("Installing npm packages into node_modules (once; some 10 s) …")
         _npm_ci(node, checkout, judges=judges)
+        stamp.parent.mkdir(exist_ok=True)
         stamp.write_text(wanted + (" judges" if judges else ""))
     return node
 
