@@ -210,7 +210,8 @@ def test_a_directory_that_the_server_s_user_cannot_enter_is_named(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory.mkdir(mode=0o700)
-    nobody = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", "/bin/false"))
+    other = os.getuid() + 1
+    nobody = pwd.struct_passwd(("nobody", "x", other, other, "", "/", "/bin/false"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(pwd, "getpwnam", lambda _: nobody)
     monkeypatch.setattr(shutil, "which", lambda _: None)
