@@ -7,8 +7,8 @@ A handler does one run of one task. It returns an Outcome, or raises:
 * LeaseLost         the task is another worker's now: nothing is written any more
                     (the database says so by CS001, which may be raised as it is)
 
-Anything else that a handler raises is a fault of ours: logged by type and place, and the
-task is tried again after back-off.
+Anything else that a handler raises is a fault of ours: logged by type and place, and
+the task is tried again after back-off.
 """
 
 import time
@@ -57,7 +57,7 @@ class Task:
     def lease_remaining(self) -> float:
         """How many seconds the lease is ours for certain, unless renewed meanwhile.
 
-        Ask before a provider is written to: a write that could outlast this is not begun.
+        Ask before writing to a provider: what could outlast this is not begun.
         """
         return self.lease_ends - time.monotonic()
 

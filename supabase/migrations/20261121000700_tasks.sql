@@ -37,7 +37,7 @@ comment on column sync.tasks.not_before is 'Back-off: notifications and polls do
 comment on column sync.tasks.lease is 'The latest claim. Who does not hold it can write nothing.';
 comment on column sync.tasks.attempts is 'Claims since the last good run.';
 create index tasks_due on sync.tasks (lane, run_at);
-create index tasks_connection on sync.tasks (connection_id);
+create index tasks_connection on sync.tasks (connection_id) where connection_id is not null;
 
 -- Requesting.
 
@@ -164,6 +164,7 @@ returns table (
 language plpgsql
 security definer -- workers hold no grant on the table: these functions are their reach
 set search_path = ''
+set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; and planned once
 as $$
 #variable_conflict use_column
 declare
@@ -339,6 +340,7 @@ returns setof bigint
 language plpgsql
 security definer -- workers hold no grant on the table
 set search_path = ''
+set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; and planned once
 as $$
 declare
   v_now timestamptz := sync.clock();
@@ -371,6 +373,7 @@ returns setof bigint
 language plpgsql
 security definer -- workers hold no grant on the table
 set search_path = ''
+set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; and planned once
 as $$
 declare
   v_now timestamptz := sync.clock();

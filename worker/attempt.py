@@ -1,0 +1,159 @@
+"""One run of one task, and how it ended."""
+
+import time
+import traceback
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from providers.errors import ProviderError, Transient
+from worker.handler import NOTHING, Handler, LeaseLost, Outcome, Task, TaskFailed
+
+LEASE_LOST = "CS001"
+OURS = Path(__file__).parents[1]
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Ended:
+    """A run that is over: well (outcome), badly (error), or for nothing (neither)."""
+
+    task: Task
+    at: datetime
+    duration_ms: float
+    outcome: Outcome | None = None
+    error: str | None = None
+    retry_after_s: float | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """The row of ``sync.runs``."""
+        task, outcome = self.task, self.outcome
+        counts = outcome.counts if outcome else NOTHING
+        return {
+            "started_at": task.claimed_at,
+            "finished_at": self.at,
+            "task_id": task.id,
+            "kind": task.kind,
+            "subject_id": task.subject_id,
+            "connection_id": task.connection_id,
+            "lane": task.lane,
+            "attempt": task.attempt,
+            "due_at": task.due_at,
+            "outcome": "done" if outcome else "failed" if self.error else "lost",
+            "error": self.error,
+            "created": counts.created,
+            "updated": counts.updated,
+            "cancelled": counts.cancelled,
+            "unchanged": counts.unchanged,
+            "set_aside": counts.set_aside,
+            "api_calls": outcome.api_calls if outcome else 0,
+            "steps": dict(outcome.steps) if outcome else {},
+        }
+
+
+async def attempt(handler: Handler, task: Task) -> Ended:
+    """Run it and sort how it ended; only being cancelled comes out as it is."""
+    bind_contextvars(
+        task=task.id,
+        kind=task.kind,
+        subject_id=task.subject_id,
+        attempt=task.attempt,
+        lane=task.lane,
+        waited_ms=_ms((task.claimed_at - task.due_at).total_seconds()),
+    )
+    log.info("task.claimed")
+    began = time.perf_counter()
+    ended = Ended(task, task.now(), 0)
+    try:
+        ended.outcome = await handler(task)
+    except LeaseLost:
+        pass
+    except (TaskFailed, ProviderError) as failure:
+        ended.error = str(failure)
+        if isinstance(failure, TaskFailed | Transient):
+            ended.retry_after_s = failure.retry_after_s
+    except Exception as failure:
+        if not is_lease_lost(failure):
+            ended.error = _safe_message(failure)
+            log.exception("task.broken")
+    ended.at = task.now()
+    ended.duration_ms = _ms(time.perf_counter() - began)
+    _tell(ended)
+    return ended
+
+
+def lost(task: Task) -> Ended:
+    """A run that somebody else goes on with."""
+    return Ended(task, task.now(), _ms(time.monotonic() - task.claimed))
+
+
+def break_off(task: Task, error: str) -> Ended:
+    """A run that ended badly from outside."""
+    ended = lost(task)
+    ended.error = error
+    _tell(ended)
+    return ended
+
+
+def tell_lost(task: Task) -> None:
+    """Log, from outside of the run, that its lease is gone."""
+    log.warning(
+        "task.lost",
+        task=task.id,
+        kind=task.kind,
+        subject_id=task.subject_id,
+        attempt=task.attempt,
+        lane=task.lane,
+    )
+
+
+def _tell(ended: Ended) -> None:
+    if ended.outcome is not None:
+        counts = ended.outcome.counts
+        log.info(
+            "task.finished",
+            created=counts.created,
+            updated=counts.updated,
+            cancelled=counts.cancelled,
+            unchanged=counts.unchanged,
+            set_aside=counts.set_aside,
+            api_calls=ended.outcome.api_calls,
+            duration_ms=ended.duration_ms,
+        )
+    elif ended.error is not None:
+        log.warning(
+            "task.failed",
+            error=ended.error,
+            retry_after_s=ended.retry_after_s,
+            duration_ms=ended.duration_ms,
+        )
+    else:
+        log.warning("task.lost", duration_ms=ended.duration_ms)
+
+
+def is_lease_lost(failure: BaseException) -> bool:
+    """Whether the fence refused: a later lease holds the task."""
+    return isinstance(failure, asyncpg.PostgresError) and failure.sqlstate == LEASE_LOST
+
+
+def _safe_message(failure: Exception) -> str:
+    """Type and place: what an unforeseen error says may quote somebody's calendar."""
+    sqlstate = getattr(failure, "sqlstate", None)
+    kind = (
+        f"{type(failure).__name__} {sqlstate}" if sqlstate else type(failure).__name__
+    )
+    for frame in reversed(traceback.extract_tb(failure.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(OURS) and "site-packages" not in file.parts:
+            return f"{kind} at {file.relative_to(OURS)}:{frame.lineno}"
+    return kind
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,278 @@
+"""Claims due tasks, runs them beside each other, and writes down how they ended.
+
+One loop, one connection, one question at a time: what has ended since the last question
+is settled by the same call that claims for the slots that became free. No window is
+waited for: the question under way is window enough. A slow handler holds its own slot
+and nobody else's. The loop sleeps until something ended, was announced or falls due.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import asyncpg
+import structlog
+
+from worker.agenda import Agenda
+from worker.attempt import Ended, attempt, break_off, is_lease_lost, lost, tell_lost
+from worker.handler import Handler, Task
+from worker.leases import Leases, Run
+from worker.line import Connect, Line, NoAnswer, Uncertain
+from worker.listener import Hearing
+from worker.settling import Request, fail, hand_back, renew, settle_and_claim
+
+# How often to look while no notification reaches us.
+POLL_EVERY_S = 1.0
+# What is left of the stop for handing back, after the handlers had theirs.
+HAND_BACK_WITHIN_S = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much at once, and for how long."""
+
+    slots: int = 32
+    per_connection: int = 8
+    lease_s: float = 60
+    # What runs when the worker is told to stop may end by itself for so long.
+    stop_within_s: float = 8
+
+
+class Dispatcher:
+    """Works on tasks until it is told to stop."""
+
+    def __init__(
+        self, connect: Connect, handlers: Mapping[str, Handler], pace: Pace
+    ) -> None:
+        self._line = Line(connect)
+        self._handlers = handlers
+        self._kinds = list(handlers)
+        self._pace = pace
+        self._lease_for = timedelta(seconds=pace.lease_s)
+        self._leases = Leases(pace.lease_s)
+        self._agenda = Agenda()
+        self._agenda.poll_every_s = POLL_EVERY_S
+        self._good: list[Ended] = []
+        self._bad: list[Ended] = []
+        # Runs to be recorded whatever the database says of their lease.
+        self._records: list[Ended] = []
+        # Whether the last answer was lost: then "not held" may mean "done already".
+        self._uncertain = False
+        self._stir = asyncio.Event()
+        self._retry = asyncio.Event()
+        self._stopping = False
+
+    # What the listener tells.
+
+    def hear(self, payload: str) -> None:
+        self._agenda.hear(payload)
+        self._stir.set()
+
+    def set_hearing(self, hearing: Hearing) -> None:
+        deaf = hearing is not Hearing.GOOD
+        self._agenda.poll_every_s = POLL_EVERY_S if deaf else None
+        self._agenda.forget()
+        self._stir.set()
+        if not deaf:
+            self._retry.set()
+
+    def check_clock(self, database_now: datetime) -> None:
+        self._agenda.check_clock(database_now)
+        self._stir.set()
+
+    # Running.
+
+    def stop(self) -> None:
+        """Claim nothing more; ``run`` returns when all has ended or is given back."""
+        self._stopping = True
+        self._stir.set()
+        self._retry.set()
+
+    async def run(self) -> None:
+        """Work until told to stop."""
+        try:
+            while not self._stopping:
+                await self._turn()
+            await self._wind_up()
+        finally:
+            for run in self._leases.end_all():
+                run.cancel()
+            self._line.hang_up()
+
+    async def _turn(self) -> None:
+        """Wait for a reason to ask the database something, and ask it."""
+        await self._wait_until(self._wake_at())
+        try:
+            await self._renew()
+            await self._tell_failures()
+            if not self._stopping and self._is_time():
+                await self._settle_and_claim(self._pace.slots - len(self._leases))
+        except NoAnswer as failure:
+            self._uncertain |= isinstance(failure, Uncertain)
+            self._agenda.forget()
+            await self._pause()
+
+    def _is_time(self) -> bool:
+        return bool(self._good or self._records) or (
+            len(self._leases) < self._pace.slots
+            and self._agenda.look_at <= time.monotonic()
+        )
+
+    def _wake_at(self) -> float:
+        if self._good or self._bad or self._records or self._stopping:
+            return 0
+        if len(self._leases) >= self._pace.slots:
+            return self._leases.renew_at
+        return min(self._leases.renew_at, self._agenda.look_at)
+
+    async def _wait_until(self, moment: float) -> None:
+        # Cleared in the step that has just looked for reasons: none can come between.
+        self._stir.clear()
+        if moment > time.monotonic():
+            await _happens_before(self._stir, moment)
+
+    async def _pause(self) -> None:
+        """Wait to ask again, or until the listener has found the database."""
+        self._retry.clear()
+        await _happens_before(self._retry, time.monotonic() + self._line.pause_s)
+
+    # What is asked.
+
+    async def _settle_and_claim(self, slots: int) -> None:
+        """Write down what ended and take new work for so many slots."""
+        ended, records = self._good[:], self._records[:]
+        request = Request(
+            kinds=self._kinds,
+            slots=slots,
+            lease_for=self._lease_for,
+            floor=self._agenda.begin(),
+            per_connection=self._pace.per_connection,
+            busy=self._leases.connections(),
+        )
+        answer = await self._line.ask(
+            lambda c: settle_and_claim(c, ended, records, request)
+        )
+        # Only now: what was not answered is asked once more.
+        del self._good[: len(ended)], self._records[: len(records)]
+        self._drop(answer.lost, ended)
+        self._uncertain = False
+        for task in answer.tasks:
+            self._start(task)
+        if slots:
+            self._agenda.learn(answer.survey)
+
+    async def _tell_failures(self) -> None:
+        while self._bad:
+            ended = self._bad[0]
+            try:
+                await self._line.ask(partial(fail, ended=ended))
+                self._records.append(ended)
+            except asyncpg.PostgresError as failure:
+                if not is_lease_lost(failure):
+                    raise
+                self._drop({ended.task.id}, [ended])
+            self._bad.pop(0)
+
+    async def _renew(self) -> None:
+        if self._leases.renew_at > time.monotonic():
+            return
+        runs = self._leases.to_renew()
+        asked_at = time.monotonic()
+        held = await self._line.ask(lambda c: renew(c, runs, self._lease_for))
+        for run in self._leases.renewed(runs, held, asked_at):
+            run.cancel()
+            tell_lost(run.task)
+            self._records.append(lost(run.task))
+
+    def _drop(self, ids: set[int], ended: list[Ended]) -> None:
+        """Note runs that ended well for nothing: somebody else does them again."""
+        if self._uncertain:
+            return  # or that were written down by a call whose answer was lost
+        for one in ended:
+            if one.task.id in ids:
+                tell_lost(one.task)
+                self._records.append(lost(one.task))
+
+    # Runs.
+
+    def _start(self, task: Task) -> None:
+        run = self._leases.begin(task)
+        run.job = asyncio.create_task(self._work(run))
+
+    async def _work(self, run: Run) -> None:
+        try:
+            ended = await attempt(self._handlers[run.task.kind], run.task)
+        except asyncio.CancelledError:
+            if self._leases.end(
+                run
+            ):  # by nobody here: something that it waited for was
+                self._end(break_off(run.task, "cancelled from within"))
+            raise
+        if self._leases.end(run):
+            self._end(ended)
+
+    def _end(self, ended: Ended) -> None:
+        if ended.outcome is not None:
+            self._good.append(ended)
+        elif ended.error is not None:
+            self._bad.append(ended)
+        else:
+            self._records.append(ended)
+        self._stir.set()
+
+    # Stopping.
+
+    async def _wind_up(self) -> None:
+        """Let what runs end by itself for a while, and give back the rest."""
+        deadline = time.monotonic() + self._pace.stop_within_s
+        log.info("worker.stopping", running=len(self._leases))
+        while self._unsettled() and time.monotonic() < deadline:
+            await self._wait_until(min(deadline, self._wake_at()))
+            try:
+                await self._renew()
+                await self._tell_failures()
+                if self._good or self._records:
+                    await self._settle_and_claim(0)
+            except NoAnswer as failure:
+                self._uncertain |= isinstance(failure, Uncertain)
+                await self._pause()
+        handed_back = await self._hand_back()
+        log.info("worker.stopped", handed_back=handed_back)
+
+    def _unsettled(self) -> bool:
+        return bool(len(self._leases) or self._good or self._bad or self._records)
+
+    async def _hand_back(self) -> int:
+        runs = self._leases.end_all()
+        if not runs:
+            return 0
+        for run in runs:
+            run.cancel()
+        # They are given back when they have let go, or whoever takes them meets them.
+        await asyncio.wait(
+            [run.job for run in runs if run.job], timeout=HAND_BACK_WITHIN_S / 2
+        )
+        try:
+            async with asyncio.timeout(HAND_BACK_WITHIN_S):
+                return await self._line.ask(lambda c: hand_back(c, runs))
+        except (NoAnswer, TimeoutError):
+            return 0  # due again when their leases run out
+
+
+async def _happens_before(event: asyncio.Event, moment: float) -> None:
+    """Wait for the event, but not past this moment of the monotonic clock."""
+    if moment == math.inf:
+        await event.wait()
+        return
+    # One timer, no task and no cancellation: this is where each round begins.
+    timer = asyncio.get_running_loop().call_later(moment - time.monotonic(), event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
