@@ -17,9 +17,9 @@ create table public.calendar_connections (
   unique (id, organization_id),
   unique (organization_id, provider, account_email),
   constraint calendar_connections_provider_is_known
-    check (provider in ('google', 'microsoft', 'calendly', 'calcom')),
+  check (provider in ('google', 'microsoft', 'calendly', 'calcom')),
   constraint calendar_connections_status_is_known
-    check (status in ('active', 'needs_reauth', 'paused', 'revoked')),
+  check (status in ('active', 'needs_reauth', 'paused', 'revoked')),
   constraint calendar_connections_email_is_lower_case check (account_email = lower(account_email))
 );
 comment on table public.calendar_connections is
@@ -52,18 +52,18 @@ create table public.calendars (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   foreign key (connection_id, organization_id)
-    references public.calendar_connections (id, organization_id) on delete cascade,
+  references public.calendar_connections (id, organization_id) on delete cascade,
   unique (id, organization_id),
   unique (connection_id, provider_calendar_id),
   constraint calendars_kind_is_known check (kind in ('calendar', 'bookings', 'generated')),
   constraint calendars_direction_is_known check (direction in ('two_way', 'inbound', 'outbound')),
   constraint calendars_conflict_policy_is_known
-    check (conflict_policy in ('latest', 'provider', 'local', 'ask')),
+  check (conflict_policy in ('latest', 'provider', 'local', 'ask')),
   constraint calendars_backfill_is_known check (backfill in ('pending', 'upcoming', 'complete')),
   constraint calendars_event_tag_is_short check (length(event_tag) between 1 and 60),
   constraint calendars_time_zone_is_known check (sync.is_time_zone(time_zone)),
   constraint calendars_window_is_positive
-    check (window_past >= interval '0' and window_future > interval '0'),
+  check (window_past >= interval '0' and window_future > interval '0'),
   constraint calendars_poll_every_is_positive check (poll_every >= interval '0')
 );
 comment on table public.calendars is 'One calendar of a connection, and how it is synced.';
@@ -89,6 +89,7 @@ comment on column public.calendars.full_round_asked_at is
 'The next pull reads everything: asked for by rpc resync_calendar, or because a setting decides anew what becomes a meeting.';
 comment on column public.calendars.last_error is 'Why the last run failed, in words for the owner; null = it worked.';
 create index calendars_organization on public.calendars (organization_id);
+create index calendars_connection on public.calendars (connection_id, organization_id);
 create index calendars_provider_calendar on public.calendars (provider_calendar_id);
 
 create table public.calendar_watch_channels (
@@ -103,7 +104,7 @@ create table public.calendar_watch_channels (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   foreign key (calendar_id, organization_id)
-    references public.calendars (id, organization_id) on delete cascade,
+  references public.calendars (id, organization_id) on delete cascade,
   constraint calendar_watch_channels_status_is_known check (
     status in ('pending', 'active', 'replaced', 'expired', 'failed', 'stopped', 'unwatchable')
   )
@@ -112,7 +113,8 @@ comment on table public.calendar_watch_channels is
 'A live push subscription of a calendar, and those before it. Its id is the id the provider is given.';
 comment on column public.calendar_watch_channels.provider_channel_id is 'The provider''s own id, where it makes one.';
 comment on column public.calendar_watch_channels.resource_id is 'What the provider wants to hear besides the id when the channel is stopped.';
-create index calendar_watch_channels_calendar on public.calendar_watch_channels (calendar_id);
+create index calendar_watch_channels_calendar
+on public.calendar_watch_channels (calendar_id, organization_id);
 create index calendar_watch_channels_organization on public.calendar_watch_channels (organization_id);
 create unique index calendar_watch_channels_one_active on public.calendar_watch_channels (calendar_id)
 where status = 'active';

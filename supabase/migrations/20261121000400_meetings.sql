@@ -54,11 +54,13 @@ create table public.meetings (
     status in ('scheduled', 'confirmed', 'tentative', 'completed', 'cancelled', 'no_show')
   ),
   constraint meetings_sync_state_is_known
-    check (sync_state in ('local', 'pending', 'synced', 'conflict', 'failed')),
+  check (sync_state in ('local', 'pending', 'synced', 'conflict', 'failed')),
   constraint meetings_end_is_not_before_start check (ends_at >= starts_at),
   constraint meetings_dates_belong_to_all_day check (
-    case when all_day then start_date is not null and end_date > start_date
-    else start_date is null and end_date is null end
+    case
+      when all_day then start_date is not null and end_date > start_date
+      else start_date is null and end_date is null
+    end
   ),
   constraint meetings_edits_is_an_object check (jsonb_typeof(edits) = 'object'),
   constraint meetings_metadata_is_an_object check (jsonb_typeof(metadata) = 'object')
@@ -75,8 +77,10 @@ comment on column public.meetings.version is 'Counts changes; an edit carries th
 comment on column public.meetings.merged_into is 'The meeting this one turned out to be; it leaves the lists.';
 comment on column public.meetings.deleted_at is 'Marked by rpc delete_meeting; nobody deletes rows.';
 create index meetings_organization_start on public.meetings (organization_id, starts_at);
-create index meetings_client on public.meetings (client_id) where client_id is not null;
-create index meetings_calendar on public.meetings (calendar_id) where calendar_id is not null;
+create index meetings_client on public.meetings (client_id, organization_id)
+where client_id is not null;
+create index meetings_calendar on public.meetings (calendar_id, organization_id)
+where calendar_id is not null;
 create index meetings_event on public.meetings (event_id) where event_id is not null;
 create index meetings_merged_into on public.meetings (merged_into) where merged_into is not null;
 
@@ -86,12 +90,12 @@ create table sync.meeting_keys (
   meeting_id uuid not null,
   primary key (organization_id, key),
   foreign key (meeting_id, organization_id)
-    references public.meetings (id, organization_id) on delete cascade
-    deferrable initially deferred
+  references public.meetings (id, organization_id) on delete cascade
+  deferrable initially deferred
 );
 comment on table sync.meeting_keys is
 'What makes two things the same meeting: the only place where sameness is decided. Keys are claimed before the meeting is written.';
-create index meeting_keys_meeting on sync.meeting_keys (meeting_id);
+create index meeting_keys_meeting on sync.meeting_keys (meeting_id, organization_id);
 
 create table public.meeting_history (
   id bigint generated always as identity primary key,
@@ -102,7 +106,7 @@ create table public.meeting_history (
   user_id uuid,
   changes jsonb not null,
   foreign key (meeting_id, organization_id)
-    references public.meetings (id, organization_id) on delete cascade,
+  references public.meetings (id, organization_id) on delete cascade,
   constraint meeting_history_side_is_known check (side in ('app', 'provider', 'engine'))
 );
 comment on table public.meeting_history is 'Who changed what of a meeting, when, and from which side.';
@@ -126,11 +130,12 @@ create table public.pipeline (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   foreign key (client_id, organization_id)
-    references public.clients (id, organization_id) on delete cascade,
+  references public.clients (id, organization_id) on delete cascade,
   constraint pipeline_stage_set_by_is_known check (stage_set_by in ('rule', 'user'))
 );
 comment on table public.pipeline is 'Where a client stands. Moved by pipeline_rules; a stage that a user set later stays.';
 create index pipeline_organization on public.pipeline (organization_id, stage);
+create index pipeline_client on public.pipeline (client_id, organization_id);
 
 create table public.pipeline_rules (
   id uuid primary key default gen_random_uuid(),
@@ -141,7 +146,7 @@ create table public.pipeline_rules (
   created_at timestamptz not null default now(),
   unique nulls not distinct (organization_id, happening, from_stage),
   constraint pipeline_rules_happening_is_known
-    check (happening in ('booked', 'met', 'cancelled', 'no_show'))
+  check (happening in ('booked', 'met', 'cancelled', 'no_show'))
 );
 comment on table public.pipeline_rules is 'Which stage a client moves to when a meeting is booked, met, cancelled or missed.';
 comment on column public.pipeline_rules.from_stage is 'Only clients in this stage move; null = from any.';
@@ -154,12 +159,14 @@ create table public.reference_mappings (
   reference text not null,
   created_at timestamptz not null default now(),
   foreign key (connection_id, organization_id)
-    references public.calendar_connections (id, organization_id) on delete cascade,
+  references public.calendar_connections (id, organization_id) on delete cascade,
   unique (connection_id, metadata_key)
 );
 comment on table public.reference_mappings is
 'Which key of a booking''s metadata means which external reference of a client.';
 create index reference_mappings_organization on public.reference_mappings (organization_id);
+create index reference_mappings_connection
+on public.reference_mappings (connection_id, organization_id);
 
 create table public.sync_conflicts (
   id uuid primary key default gen_random_uuid(),
@@ -175,12 +182,12 @@ create table public.sync_conflicts (
   resolved_at timestamptz,
   created_at timestamptz not null default now(),
   foreign key (meeting_id, organization_id)
-    references public.meetings (id, organization_id) on delete cascade,
+  references public.meetings (id, organization_id) on delete cascade,
   constraint sync_conflicts_winner_is_known check (winner in ('ours', 'theirs'))
 );
 comment on table public.sync_conflicts is
 'A field that was changed on both sides: all three values, which one won and why. Null winner = a person is asked.';
-create index sync_conflicts_meeting on public.sync_conflicts (meeting_id);
+create index sync_conflicts_meeting on public.sync_conflicts (meeting_id, organization_id);
 create index sync_conflicts_organization on public.sync_conflicts (organization_id);
 create index sync_conflicts_resolved_by on public.sync_conflicts (resolved_by) where resolved_by is not null;
 

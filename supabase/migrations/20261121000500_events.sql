@@ -2,7 +2,9 @@
 
 create table public.calendar_events (
   id uuid primary key default gen_random_uuid(),
-  calendar_id uuid not null,
+  -- Only the engine writes here: it keeps organization_id right, and the index it would cost
+  -- to have that checked is saved on every row.
+  calendar_id uuid not null references public.calendars (id) on delete cascade,
   organization_id uuid not null,
   provider_event_id text not null,
   role text not null,
@@ -24,21 +26,20 @@ create table public.calendar_events (
   own_response text,
   attendees jsonb not null default '[]',
   conference_url text,
+  series_provider_id text,
   series_id uuid references public.calendar_events (id) on delete set null,
   original_start timestamptz,
+  original_start_date date,
   visibility text not null default 'default',
   event_type text not null default 'default',
   provider_updated_at timestamptz,
   content_hash bytea not null,
   scope text not null default 'in',
   raw jsonb not null default '{}',
-  meeting_id uuid,
+  meeting_id uuid references public.meetings (id),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (calendar_id, provider_event_id),
-  foreign key (calendar_id, organization_id)
-    references public.calendars (id, organization_id) on delete cascade,
-  foreign key (meeting_id, organization_id) references public.meetings (id, organization_id),
   constraint calendar_events_role_is_known
     check (role in ('single', 'series', 'occurrence', 'exception', 'slot')),
   constraint calendar_events_status_is_known
@@ -52,8 +53,11 @@ comment on column public.calendar_events.role is
 'single; series (a recurring event''s master: never a meeting itself); occurrence; exception (an occurrence that differs); slot (an event of several seats).';
 comment on column public.calendar_events.starts_at is
 'For all-day events midnight of start_date in the calendar''s zone; null only for bare tombstones.';
+comment on column public.calendar_events.series_provider_id is
+'The provider''s id of the series this belongs to; known even before the series itself is.';
 comment on column public.calendar_events.original_start is
 'Where the series puts this occurrence, before anybody moved it.';
+comment on column public.calendar_events.original_start_date is 'The same, of an all-day series.';
 comment on column public.calendar_events.own_response is 'What the account answered to the invitation; null = not invited.';
 comment on column public.calendar_events.content_hash is
 'Over the provider''s bytes, the mapper''s version and the settings of projection: equal = nothing to do.';
@@ -62,7 +66,10 @@ comment on column public.calendar_events.scope is
 comment on column public.calendar_events.raw is 'What the provider sent; empty for private events.';
 create index calendar_events_organization on public.calendar_events (organization_id);
 create index calendar_events_series on public.calendar_events (series_id) where series_id is not null;
-create index calendar_events_meeting on public.calendar_events (meeting_id) where meeting_id is not null;
+create index calendar_events_members on public.calendar_events (calendar_id, series_provider_id)
+where series_provider_id is not null;
+create index calendar_events_meeting on public.calendar_events (meeting_id)
+where meeting_id is not null;
 create index calendar_events_ical_uid on public.calendar_events (calendar_id, ical_uid);
 create index calendar_events_start on public.calendar_events (calendar_id, starts_at);
 

@@ -44,7 +44,7 @@ create table sync.delivery_states (
   error text,
   updated_at timestamptz not null default now(),
   constraint delivery_states_state_is_known
-    check (state in ('received', 'done', 'ignored', 'failed', 'dead'))
+  check (state in ('received', 'done', 'ignored', 'failed', 'dead'))
 );
 comment on table sync.delivery_states is
 'What became of a booking delivery. Narrow, so that the wide delivery is never rewritten.';
