@@ -1,1 +1,1 @@
-
+"""Doubles of the providers: their API, their pushes, their faults, on one machine."""

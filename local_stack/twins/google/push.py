@@ -1,0 +1,231 @@
+"""Push notifications: one POST a channel and change, retried as Google does."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Literal, TypeAlias
+
+import httpx2
+
+from local_stack.twins.google.behaviour import Behaviour
+from local_stack.twins.google.channels import Channel
+from local_stack.twins.switchboard import PUSH_FAULTS, FaultKind, Switchboard
+from runtime.clock import Clock, SystemClock
+
+Outcome: TypeAlias = Literal["delivered", "retrying", "refused", "lost", "dropped"]
+
+DELIVERED = frozenset({102, 200, 201, 202, 204})
+RETRIED = frozenset({500, 502, 503, 504})
+LOG_LENGTH = 20_000
+HELD_AT_MOST_S = 1.0
+USER_AGENT = "APIs-Google; (+https://developers.google.com/webmasters/APIs-Google.html)"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One notification, numbered when its change happened."""
+
+    channel: Channel
+    number: int
+    state: str
+    changed_at: datetime
+
+    def headers(self) -> dict[str, str]:
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Content-Type": "application/json; utf-8",
+            "X-Goog-Channel-ID": self.channel.id,
+            "X-Goog-Channel-Expiration": format_datetime(
+                self.channel.expires_at, usegmt=True
+            ),
+            "X-Goog-Message-Number": str(self.number),
+            "X-Goog-Resource-ID": self.channel.resource_id,
+            "X-Goog-Resource-State": self.state,
+            "X-Goog-Resource-URI": self.channel.resource_uri,
+        }
+        if self.channel.token is not None:
+            headers["X-Goog-Channel-Token"] = self.channel.token
+        return headers
+
+
+@dataclass(frozen=True)
+class PushRecord:
+    """One attempt to deliver a notification, in real time whatever the twin's clock."""
+
+    channel_id: str
+    calendar_id: str
+    message_number: int
+    state: str
+    attempt: int
+    changed_at: datetime
+    sent_at: datetime
+    answered_at: datetime | None
+    status: int | None
+    outcome: Outcome
+
+
+@dataclass
+class PushSender:
+    """Sends notifications from the event loop that serves the twin."""
+
+    behaviour: Behaviour
+    switchboard: Switchboard
+    wall: Clock = field(default_factory=SystemClock)
+    log: deque[PushRecord] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
+    listeners: list[Callable[[PushRecord], None]] = field(default_factory=list)
+    # Address prefix to transport, for receivers that live in the same process.
+    transports: dict[str, httpx2.AsyncBaseTransport] = field(default_factory=dict)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _client: httpx2.AsyncClient | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _held: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    def use_running_loop(self) -> None:
+        """Send from this event loop from now on."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._client, self._tasks = loop, None, set()
+
+    def message(self, channel: Channel, state: str) -> Message:
+        """Make the next message of a channel."""
+        return Message(channel, channel.next_number(), state, self.wall.now())
+
+    def post(self, message: Message) -> None:
+        """Send a message soon; may be called from any thread."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(self._start, message)
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something in the sender's loop after a while; from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(loop.call_later, delay_s, action)
+
+    async def deliver(self, message: Message) -> None:
+        """Send a message, with whatever the switchboard has in store for it."""
+        channel = message.channel
+        fault = self.switchboard.strike(
+            "push", channel.id, channel.calendar_id, channel.email, kinds=PUSH_FAULTS
+        )
+        kind = fault.kind if fault else None
+        if kind is FaultKind.DROP:
+            self._note(message, 1, self.wall.now(), None, "dropped")
+            return
+        if kind is FaultKind.DELAY and fault is not None:
+            await asyncio.sleep(fault.delay_s)
+        if kind is FaultKind.REORDER:
+            await self._hold_back(channel.id)
+        if kind is FaultKind.DUPLICATE:
+            await self._send(message)
+        await self._send(message)
+        overtaken = self._held.get(channel.id)
+        if overtaken is not None and kind is not FaultKind.REORDER:
+            overtaken.set()
+
+    async def drain(self) -> None:
+        """Wait until nothing is on its way any more."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        """Give up what is on its way and close connections."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+        self._client = None
+
+    def _start(self, message: Message) -> None:
+        task = asyncio.ensure_future(self.deliver(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hold_back(self, channel_id: str) -> None:
+        overtaken = self._held.setdefault(channel_id, asyncio.Event())
+        try:
+            await asyncio.wait_for(overtaken.wait(), HELD_AT_MOST_S)
+        except TimeoutError:
+            pass
+        finally:
+            self._held.pop(channel_id, None)
+
+    async def _send(self, message: Message) -> None:
+        """Post until it is delivered, refused, or given up.
+
+        Google retries 500, 502, 503 and 504 with exponential back-off, nothing else.
+        """
+        pause = self.behaviour.retry_first_s
+        for attempt in range(1, self.behaviour.retry_limit + 2):
+            if not await self._attempt(message, attempt):
+                return
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    async def _attempt(self, message: Message, attempt: int) -> bool:
+        """Post once; True asks for another attempt."""
+        last = attempt > self.behaviour.retry_limit
+        sent_at = self.wall.now()
+        status = await self._post(message)
+        if status in DELIVERED:
+            self._note(message, attempt, sent_at, status, "delivered")
+            return False
+        again = status in RETRIED or (status is None and self.behaviour.retry_refused)
+        outcome: Outcome = "lost" if status is None else "refused"
+        if again and not last:
+            outcome = "retrying"
+        self._note(message, attempt, sent_at, status, outcome)
+        return outcome == "retrying"
+
+    async def _post(self, message: Message) -> int | None:
+        try:
+            answer = await self._http().post(
+                message.channel.address, headers=message.headers(), content=b""
+            )
+        except httpx2.HTTPError:
+            return None
+        return answer.status_code
+
+    def _http(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                timeout=self.behaviour.push_timeout_s,
+                mounts=dict(self.transports),
+                trust_env=False,
+            )
+        return self._client
+
+    def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
+        """Reach addresses under a prefix through a transport instead of the network."""
+        self.transports[prefix] = transport
+        self._client = None
+
+    def _note(
+        self,
+        message: Message,
+        attempt: int,
+        sent_at: datetime,
+        status: int | None,
+        outcome: Outcome,
+    ) -> None:
+        record = PushRecord(
+            channel_id=message.channel.id,
+            calendar_id=message.channel.calendar_id,
+            message_number=message.number,
+            state=message.state,
+            attempt=attempt,
+            changed_at=message.changed_at,
+            sent_at=sent_at,
+            answered_at=None if status is None else self.wall.now(),
+            status=status,
+            outcome=outcome,
+        )
+        self.log.append(record)
+        for listener in self.listeners:
+            listener(record)

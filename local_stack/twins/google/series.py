@@ -1,0 +1,188 @@
+"""Recurring events: which occurrences a series has, and what they are called.
+
+Rules are expanded on the wall clock of the series' zone, as RFC 5545 wants it, and an
+occurrence is named after its original start in UTC: `<series>_20261201T090000Z`, or
+`<series>_20261201` for all-day ones.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from dateutil.rrule import rruleset, rrulestr
+
+from local_stack.twins.google.errors import invalid
+from local_stack.twins.google.times import When, out_of_gap
+
+OCCURRENCE_ID = re.compile(r"^(.+)_(\d{8})(?:T(\d{6})Z)?$")
+LINE = re.compile(r"^(RRULE|EXRULE|RDATE|EXDATE)((?:;[^:]*)?):(.+)$", re.IGNORECASE)
+UNTIL = re.compile(r"UNTIL=([0-9TZ]+)", re.IGNORECASE)
+LAST_SECOND = time(23, 59, 59)
+
+
+class Series:
+    """The occurrences of one rule, found once and kept while somebody asks for more."""
+
+    def __init__(self, start: When, lines: list[str]) -> None:
+        self.start = start
+        self.lines = lines
+        self.zone = start.tzinfo if isinstance(start, datetime) else None
+        self._walls = self._expand()
+        self._found: list[datetime] = []
+        self._done = False
+
+    def starts(self, before: datetime, after: datetime | None = None) -> Iterator[When]:
+        """Yield original starts in order, whose wall clock is in [after, before).
+
+        Args:
+            before: naive, on the wall clock of the series' own zone.
+            after: the same.
+        """
+        while not self._done and (not self._found or self._found[-1] < before):
+            self._find_next()
+        first = 0 if after is None else bisect_left(self._found, after)
+        for wall in self._found[first : bisect_left(self._found, before)]:
+            yield self._when(wall)
+
+    def has(self, original: When) -> bool:
+        """Tell whether an occurrence starts then, by its own time or in UTC."""
+        if isinstance(original, datetime) is (self.zone is None):
+            return False
+        wall = self.wall(original)
+        return any(self.starts(wall + timedelta(seconds=1), wall))
+
+    def wall(self, when: When) -> datetime:
+        """Return a time as the wall clock of the series shows it."""
+        if not isinstance(when, datetime):
+            return datetime.combine(when, time())
+        return when.astimezone(self.zone or UTC).replace(tzinfo=None)
+
+    def _when(self, wall: datetime) -> When:
+        if self.zone is None:
+            return wall.date()
+        return out_of_gap(wall.replace(tzinfo=self.zone))
+
+    def _find_next(self) -> None:
+        wall = next(self._walls, None)
+        if wall is None:
+            self._done = True
+        else:
+            self._found.append(wall)
+
+    def _expand(self) -> Iterator[datetime]:
+        first = self.wall(self.start)
+        rules = rruleset()
+        # Google lets the start of a series be its first occurrence whatever the rule.
+        rules.rdate(first)
+        try:
+            for line in self.lines:
+                self._add(rules, first, line)
+        except (ValueError, KeyError) as problem:
+            raise invalid("Invalid recurrence rule.") from problem
+        return iter(rules)
+
+    def _add(self, rules: rruleset, first: datetime, line: str) -> None:
+        match = LINE.match(line.strip())
+        if match is None:
+            raise invalid(f"Invalid recurrence rule: {line[:80]}")
+        kind, parameters, value = match[1].upper(), match[2].upper(), match[3]
+        if kind in {"RRULE", "EXRULE"}:
+            rule = rrulestr(UNTIL.sub(self._local_until, value), dtstart=first)
+            (rules.rrule if kind == "RRULE" else rules.exrule)(rule)  # type: ignore[arg-type]
+            return
+        zone_name = re.search(r"TZID=([^;:]+)", match[2])
+        add = rules.rdate if kind == "RDATE" else rules.exdate
+        for part in value.split(","):
+            add(self._listed(part.strip(), zone_name and zone_name[1], parameters))
+
+    def _local_until(self, match: re.Match[str]) -> str:
+        """Rewrite UNTIL to the wall clock: dateutil compares it with naive starts."""
+        text = match[1]
+        if "T" not in text:
+            wall = datetime.combine(_date(text), LAST_SECOND)
+        else:
+            wall = self.wall(_datetime(text)) if self.zone else _naive(text)
+        return f"UNTIL={wall:%Y%m%dT%H%M%S}"
+
+    def _listed(self, text: str, zone_name: str | None, parameters: str) -> datetime:
+        text = text.split("/", 1)[0]  # of a period only the start counts
+        if "T" not in text or "VALUE=DATE" in parameters.split(";"):
+            listed = _date(text[:8])
+            # A bare date in a timed series means the occurrence of that day.
+            at = self.wall(self.start).time() if self.zone else time()
+            return datetime.combine(listed, at)
+        if self.zone is None:
+            return datetime.combine(_date(text[:8]), time())
+        if text.endswith("Z"):
+            return self.wall(_datetime(text))
+        if zone_name is None:
+            return _naive(text)
+        return self.wall(_naive(text).replace(tzinfo=ZoneInfo(zone_name)))
+
+
+def occurrence_id(series_id: str, original: When) -> str:
+    """Name an occurrence after its original start."""
+    if isinstance(original, datetime):
+        return f"{series_id}_{original.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    return f"{series_id}_{original:%Y%m%d}"
+
+
+def split_occurrence_id(event_id: str) -> tuple[str, When] | None:
+    """Take an occurrence's id apart; None for any other id."""
+    match = OCCURRENCE_ID.match(event_id)
+    if match is None:
+        return None
+    try:
+        if match[3] is None:
+            return match[1], _date(match[2])
+        return match[1], _datetime(f"{match[2]}T{match[3]}Z")
+    except ValueError:
+        return None
+
+
+def trimmed(lines: list[str], start: When, before: When) -> list[str]:
+    """Return recurrence lines that end before an occurrence."""
+    if isinstance(before, datetime):
+        last = f"{before.astimezone(UTC) - timedelta(seconds=1):%Y%m%dT%H%M%SZ}"
+    else:
+        last = f"{before - timedelta(days=1):%Y%m%d}"
+    return [_until(line, last) for line in lines]
+
+
+def following(lines: list[str], start: When, first: When) -> list[str]:
+    """Return the lines of a series that takes over from an occurrence on."""
+    gone = Series(start, lines)
+    passed = sum(1 for _ in gone.starts(gone.wall(first)))
+    return [_fewer(line, passed) for line in lines if line.upper().startswith("RRULE")]
+
+
+def _until(line: str, last: str) -> str:
+    if not line.upper().startswith("RRULE"):
+        return line
+    parts = [
+        part
+        for part in line.split(";")
+        if not part.upper().startswith(("UNTIL=", "COUNT="))
+    ]
+    return ";".join([*parts, f"UNTIL={last}"])
+
+
+def _fewer(line: str, passed: int) -> str:
+    def less(match: re.Match[str]) -> str:
+        return f"COUNT={max(1, int(match[1]) - passed)}"
+
+    return re.sub(r"COUNT=(\d+)", less, line, flags=re.IGNORECASE)
+
+
+def _date(text: str) -> date:
+    return datetime.strptime(text[:8], "%Y%m%d").date()  # noqa: DTZ007
+
+
+def _naive(text: str) -> datetime:
+    return datetime.strptime(text.rstrip("Z"), "%Y%m%dT%H%M%S")  # noqa: DTZ007
+
+
+def _datetime(text: str) -> datetime:
+    return _naive(text).replace(tzinfo=UTC)
