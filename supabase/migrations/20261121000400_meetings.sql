@@ -87,26 +87,22 @@ create index meetings_merged_into on public.meetings (merged_into) where merged_
 create table sync.meeting_keys (
   organization_id uuid not null references public.organizations (id) on delete cascade,
   key text not null,
-  meeting_id uuid not null,
-  primary key (organization_id, key),
-  foreign key (meeting_id, organization_id)
-  references public.meetings (id, organization_id) on delete cascade
-  deferrable initially deferred
+  meeting_id uuid not null references public.meetings (id) on delete cascade
+  deferrable initially deferred,
+  primary key (organization_id, key)
 );
 comment on table sync.meeting_keys is
 'What makes two things the same meeting: the only place where sameness is decided. Keys are claimed before the meeting is written.';
-create index meeting_keys_meeting on sync.meeting_keys (meeting_id, organization_id);
+create index meeting_keys_meeting on sync.meeting_keys (meeting_id);
 
 create table public.meeting_history (
   id bigint generated always as identity primary key,
   organization_id uuid not null,
-  meeting_id uuid not null,
+  meeting_id uuid not null references public.meetings (id) on delete cascade,
   changed_at timestamptz not null default now(),
   side text not null,
   user_id uuid,
   changes jsonb not null,
-  foreign key (meeting_id, organization_id)
-  references public.meetings (id, organization_id) on delete cascade,
   constraint meeting_history_side_is_known check (side in ('app', 'provider', 'engine'))
 );
 comment on table public.meeting_history is 'Who changed what of a meeting, when, and from which side.';
