@@ -155,7 +155,15 @@ class WorkerSettings(_Program, _Google):
         description="How long a task belongs to a worker that shows no sign of life.",
     )
     supacal_worker_slots: Count = Field(
-        8, description="How many tasks one worker runs at the same time."
+        32, description="How many tasks one worker runs at the same time."
+    )
+    supacal_worker_per_connection: Count = Field(
+        8, description="How many of them may belong to one connected account."
+    )
+    supacal_probe_seconds: Seconds = Field(
+        15,
+        description="How often the worker makes sure that notifications still reach "
+        "it. Nothing else is asked of the database while nothing is due.",
     )
     google_api_url: BaseUrl = Field(
         "https://www.googleapis.com/calendar/v3",

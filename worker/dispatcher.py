@@ -40,6 +40,8 @@ class Pace:
     slots: int = 32
     per_connection: int = 8
     lease_s: float = 60
+    # Calls have time-outs of their own; this is for what nobody has thought of.
+    run_limit_s: float = 900
     # What runs when the worker is told to stop may end by itself for so long.
     stop_within_s: float = 8
 
@@ -183,12 +185,22 @@ class Dispatcher:
         if self._leases.renew_at > time.monotonic():
             return
         runs = self._leases.to_renew()
+        self._break_off_endless(runs)
         asked_at = time.monotonic()
         held = await self._line.ask(lambda c: renew(c, runs, self._lease_for))
         for run in self._leases.renewed(runs, held, asked_at):
             run.cancel()
             tell_lost(run.task)
             self._records.append(lost(run.task))
+
+    def _break_off_endless(self, runs: list[Run]) -> None:
+        """A handler that hangs would keep its task for ever, renewing and renewing."""
+        begun_before = time.monotonic() - self._pace.run_limit_s
+        for run in [run for run in runs if run.task.claimed < begun_before]:
+            self._leases.end(run)
+            run.cancel()
+            self._end(break_off(run.task, "it did not come to an end in time"))
+            runs.remove(run)
 
     def _drop(self, ids: set[int], ended: list[Ended]) -> None:
         """Note runs that ended well for nothing: somebody else does them again."""

@@ -4,7 +4,7 @@ A notification is a hint, the table the truth: what is missed while nobody liste
 found by the look that follows each reconnect. Three ways to go deaf are told apart:
 
 * the connection ends: seen at once
-* it is cut somewhere on its way, and both ends believe it lives: the probe is not answered
+* it is cut on its way while both ends believe it lives: the probe gets no answer
 * a pooler in transaction mode takes LISTEN and swallows what comes: what another
   connection says never arrives. That is told once, and the worker polls.
 """
