@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from providers.model import Provider
 from webhook_api.batcher import Waiting
 from webhook_api.deliveries import Outcome
 from webhook_api.metrics import Metrics
@@ -30,12 +31,14 @@ class Journal:
         metrics.flush_rows.observe(len(batch))
         metrics.flush_seconds.observe(seconds)
         now = batch[0].answer.get_loop().time()
-        counts: Counter[tuple[str, str]] = Counter()
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            counts[waiting.delivery.notification.provider.value, outcome.value] += 1
+        for waiting in batch:
             metrics.delivery_seconds.observe(now - waiting.since)
-        for (provider, outcome_name), times in counts.items():
-            metrics.deliveries.add(provider, outcome_name, times=times)
+        counts = Counter(
+            (waiting.delivery.notification.provider, outcome)
+            for waiting, outcome in zip(batch, outcomes, strict=True)
+        )
+        for (provider, outcome), times in counts.items():
+            metrics.deliveries.add(provider.value, outcome.value, times=times)
         if len(batch) <= LINES_A_FLUSH:
             _log_each(batch, outcomes, now)
         else:
@@ -57,12 +60,12 @@ def _log_each(
         )
 
 
-def _log_counts(counts: Counter[tuple[str, str]], longest_s: float) -> None:
+def _log_counts(counts: Counter[tuple[Provider, Outcome]], longest_s: float) -> None:
     for (provider, outcome), times in counts.items():
         log.info(
             "deliveries.received",
-            provider=provider,
-            outcome=outcome,
+            provider=provider.value,
+            outcome=outcome.value,
             count=times,
             duration_ms=_milliseconds(longest_s),
         )

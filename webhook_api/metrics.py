@@ -71,13 +71,13 @@ class Metrics:
     def __init__(self) -> None:
         self.deliveries = Counter(
             "supacal_deliveries_total",
-            "Verified deliveries by what became of them.",
+            "Deliveries handed to the database, by what became of them.",
             "provider",
             "outcome",
         )
         self.refused = Counter(
             "supacal_refused_total",
-            "Requests refused before anything was stored, by reason.",
+            "Requests not answered 2xx, by reason.",
             "provider",
             "reason",
         )

@@ -11,7 +11,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from providers.errors import InvalidNotification
-from providers.model import Notification, Provider
+from providers.model import Provider
 from providers.protocols import Receiver
 from runtime.clock import Clock
 from runtime.sealing import Keyring
@@ -27,14 +27,12 @@ log = structlog.get_logger()
 ALLOW = "GET, HEAD, POST"
 NOT_ALLOWED = answers.method_not_allowed(ALLOW)
 LINGER_S = 1  # a sender that is cut off while it writes would not read our answer
-ANSWERS = {
-    Outcome.ACCEPTED: answers.ACCEPTED,
-    Outcome.IGNORED: answers.IGNORED,
+NOT_STORED = {
     Outcome.UNSTORABLE: answers.UNSTORABLE,
     Outcome.UNAVAILABLE: answers.DATABASE_UNAVAILABLE,
     Outcome.LATE: answers.TOO_SLOW,
 }
-# Of several notifications in one request the worst is answered: all are sent again.
+# After 503 a request is sent again as a whole; what is not storable stops nothing else.
 WORST_FIRST = (
     Outcome.UNAVAILABLE,
     Outcome.LATE,
@@ -120,11 +118,13 @@ class Endpoint:
         except TooBusy:
             raise Refused(answers.TOO_BUSY, "too busy") from None
         # The futures are the batcher's: a sender that leaves does not take them along.
-        outcomes = [await one for one in waiting]
-        outcome = next((one for one in WORST_FIRST if one in outcomes), Outcome.IGNORED)
-        if outcome is Outcome.ACCEPTED and _is_hello(deliveries[0].notification):
-            return answers.VERIFIED
-        return ANSWERS[outcome]
+        outcome = _worst([await one for one in waiting])
+        if outcome is Outcome.ACCEPTED:
+            is_hello = deliveries[0].notification.kind == "hello"
+            return answers.VERIFIED if is_hello else answers.ACCEPTED
+        if outcome is Outcome.IGNORED:
+            return answers.IGNORED
+        raise Refused(NOT_STORED[outcome], outcome.value)
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         length = headers.get("content-length")
@@ -177,5 +177,8 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _is_hello(notification: Notification) -> bool:
-    return notification.kind == "hello"
+def _worst(outcomes: list[Outcome]) -> Outcome:
+    """Of several notifications in one request the worst is answered."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    return next((one for one in WORST_FIRST if one in outcomes), Outcome.IGNORED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -76,8 +77,13 @@ def serve(settings: ReceiverSettings) -> None:
     """
     logging.configure(settings.supacal_log_format)
     listener = listen(settings.supacal_host, settings.supacal_port)
+    app = create_app(settings)
+    # What was made until now stays: looking through it again and again is a tenth of
+    # the work of a delivery.
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(create_app(settings), listener))
+        runner.run(_serve(app, listener))
 
 
 async def _serve(app: Receiver, listener: socket.socket) -> None:
