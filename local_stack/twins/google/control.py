@@ -12,7 +12,8 @@ from starlette.routing import Route
 from local_stack.twins.fault_routes import json_answer
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.errors import ApiError
-from local_stack.twins.google.people import Calendar, Event
+from local_stack.twins.google.personal_calendars import Calendar
+from local_stack.twins.google.personal_events import Event
 from local_stack.twins.google.times import When, zone_named
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from local_stack.twins.google.errors import invalid, sync_token_gone
 from local_stack.twins.google.occurrences import find
 from local_stack.twins.google.presentation import View
 from local_stack.twins.google.queries import Query
-from local_stack.twins.google.selection import Entry, Selector, has_faded
+from local_stack.twins.google.selection import Selector, has_faded
 from local_stack.twins.google.state import CalendarState, EventRecord, Store
 from local_stack.twins.google.times import stamp, zone_named
 from local_stack.twins.google.tokens import (
@@ -30,7 +30,7 @@ from local_stack.twins.google.tokens import (
 
 ROUNDS_KEPT = 500
 
-TakeRound = Callable[[CalendarState, Query], tuple[list[Entry], SyncToken | None]]
+TakeRound = Callable[[CalendarState, Query], tuple[list[bytes], SyncToken | None]]
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Lister:
     ) -> bytes:
         """Return one page of a series' occurrences."""
 
-        def take(calendar: CalendarState, query: Query) -> tuple[list[Entry], None]:
+        def take(calendar: CalendarState, query: Query) -> tuple[list[bytes], None]:
             record = find(calendar, series_id).record
             if record is None or record.series is None:
                 raise invalid("The requested event is not a recurring event.")
             selector = self._selector(calendar, query)
             if record.cancelled:
                 return [], None
-            return selector.occurrences(record), None
+            return [entry.encoded for entry in selector.occurrences(record)], None
 
         return self._page(calendar, email, query, take, scope=series_id)
 
@@ -77,7 +77,7 @@ class Lister:
 
     def _take_round(
         self, calendar: CalendarState, query: Query
-    ) -> tuple[list[Entry], SyncToken | None]:
+    ) -> tuple[list[bytes], SyncToken | None]:
         now = self._store.clock.now()
         selector = self._selector(calendar, query)
         next_token = SyncToken(
@@ -91,11 +91,11 @@ class Lister:
         )
         if query.sync_token is None:
             token = next_token if query.yields_sync_token else None
-            return selector.whole(), token
+            return selector.everything(), token
         given = self._check_sync_token(calendar, query, query.sync_token)
         next_token.time_min, next_token.time_max = given.time_min, given.time_max
         entries = selector.changes(given.version, given.time_min, given.time_max)
-        return entries, next_token
+        return [entry.encoded for entry in entries], next_token
 
     def _selector(self, calendar: CalendarState, query: Query) -> Selector:
         return Selector(
@@ -142,8 +142,7 @@ class Lister:
             max_attendees=query.max_attendees,
         )
         if query.page_token is None:
-            entries, sync_token = take(calendar, query)
-            items = [entry.encoded for entry in entries]
+            items, sync_token = take(calendar, query)
             if not view.plain:
                 items = [view.show(item) for item in items]
             closing = None if sync_token is None else write_token(sync_token)

@@ -74,12 +74,19 @@ class Query:
         ).hexdigest()
 
     @property
+    def filters(self) -> bool:
+        """Tell whether anything is asked for that not every event fulfils."""
+        return any(self.params.get(key) for key in FILTERS)
+
+    @property
     def yields_sync_token(self) -> bool:
         return not any(self.params.get(key) for key in WITHOUT_SYNC_TOKEN)
 
     def first(self, name: str) -> str | None:
         return next(iter(self.params.get(name, ())), None)
 
+
+FILTERS = frozenset(NEVER_WITH_SYNC_TOKEN) - {"orderBy"} | {"eventTypes"}
 
 PAGE_ONLY = frozenset(
     {"pageToken", "maxResults", "alt", "prettyPrint", "fields", "key"}

@@ -18,7 +18,8 @@ from local_stack.twins.google.http import ApiRoutes, CallLog
 from local_stack.twins.google.listing import Lister
 from local_stack.twins.google.oauth import OAuth
 from local_stack.twins.google.oauth_routes import OAuthRoutes
-from local_stack.twins.google.people import Account, Calendar, People
+from local_stack.twins.google.people import Account, People
+from local_stack.twins.google.personal_calendars import Calendar
 from local_stack.twins.google.push import PushSender
 from local_stack.twins.google.quota import Quota
 from local_stack.twins.google.state import CalendarState, EventRecord, Store
