@@ -36,7 +36,7 @@ create table public.calendar_events (
   content_hash bytea not null,
   scope text not null default 'in',
   raw jsonb not null default '{}',
-  meeting_id uuid references public.meetings (id),
+  meeting_id uuid references public.meetings (id) on delete set null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (calendar_id, provider_event_id),

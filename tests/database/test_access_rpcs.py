@@ -1,0 +1,205 @@
+"""What users may call."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from tests.support.sessions import Connection
+from tests.support.tenants import Tenant, acting, make_tenant
+
+Connect = Callable[..., Awaitable[Connection]]
+
+CALLS = {
+    "resync_calendar": "calendar",
+    "resync_organization": "id",
+    "delete_meeting": "meeting",
+    "restore_meeting": "meeting",
+}
+NOT_YOURS = "CS020"
+
+
+@pytest.fixture
+async def mine(database: Connection) -> Tenant:
+    return await make_tenant(database)
+
+
+@pytest.fixture
+async def api(connect: Connect) -> Connection:
+    return await connect(login="authenticator")
+
+
+async def call(api: Connection, name: str, *arguments: object) -> object:
+    places = ", ".join(f"${place + 1}" for place in range(len(arguments)))
+    return await api.fetchval(f"select public.{name}({places})", *arguments)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_ids_of_others_are_refused_as_ids_that_do_not_exist_are(
+    database: Connection, mine: Tenant, api: Connection, name: str
+) -> None:
+    theirs = await make_tenant(database)
+    messages = []
+
+    for subject in (getattr(theirs, CALLS[name]), uuid4()):
+        async with acting(api, mine.owner):
+            with pytest.raises(asyncpg.PostgresError) as refusal:
+                await call(api, name, subject)
+        assert refusal.value.sqlstate == NOT_YOURS
+        messages.append(str(refusal.value).replace(str(subject), "…"))
+
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_anon_may_call_nothing(mine: Tenant, api: Connection, name: str) -> None:
+    async with acting(api, None, role="anon"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await call(api, name, getattr(mine, CALLS[name]))
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_the_service_key_may_call_for_everybody(
+    mine: Tenant, api: Connection, name: str
+) -> None:
+    async with acting(api, None, role="service_role"):
+        await call(api, name, getattr(mine, CALLS[name]))
+
+
+async def test_who_makes_an_organization_owns_it(mine: Tenant, api: Connection) -> None:
+    async with acting(api, mine.stranger):
+        made = await call(api, "create_organization", "Salon", "Europe/Vienna")
+        role = await api.fetchval(
+            """
+            select member.role from public.organization_members as member
+            where member.organization_id = $1 and member.user_id = $2
+            """,
+            made,
+            mine.stranger,
+        )
+
+        assert role == "owner"
+
+
+async def test_an_organization_needs_a_zone_that_exists(
+    mine: Tenant, api: Connection
+) -> None:
+    async with acting(api, mine.stranger):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await call(api, "create_organization", "Salon", "Europe/Nowhere")
+
+
+@pytest.mark.parametrize(
+    ("who", "allowed"),
+    [("owner", True), ("admin", True), ("linker", True), ("member", False)],
+)
+async def test_who_may_set_a_calendar_may_resync_it(
+    mine: Tenant, api: Connection, who: str, allowed: bool
+) -> None:
+    async with acting(api, getattr(mine, who)):
+        if allowed:
+            assert await call(api, "resync_calendar", mine.calendar) is True
+        else:
+            with pytest.raises(asyncpg.PostgresError, match="can't be resynced"):
+                await call(api, "resync_calendar", mine.calendar)
+
+
+async def pull_of(database: Connection, calendar: UUID) -> asyncpg.Record | None:
+    return await database.fetchrow(
+        "select lane, run_at <= now() as due from sync.tasks"
+        " where kind = 'pull' and subject_id = $1",
+        calendar,
+    )
+
+
+async def as_user(database: Connection, user: UUID, name: str, subject: UUID) -> object:
+    """Call and commit."""
+    async with database.transaction():
+        await database.execute("set local role authenticated")
+        await database.execute(
+            "select set_config('request.jwt.claim.sub', $1, true)", str(user)
+        )
+        return await call(database, name, subject)
+
+
+async def test_a_resync_asks_for_a_full_round_now(
+    database: Connection, mine: Tenant
+) -> None:
+    await as_user(database, mine.owner, "resync_calendar", mine.calendar)
+
+    task = await pull_of(database, mine.calendar)
+    assert task is not None
+    assert (task["lane"], task["due"]) == (0, True)
+    assert await database.fetchval(
+        "select full_round_asked_at is not null from public.calendars where id = $1",
+        mine.calendar,
+    )
+
+
+async def test_a_calendar_that_is_switched_off_is_not_resynced(
+    database: Connection, mine: Tenant
+) -> None:
+    await database.execute("update public.calendars set sync_enabled = false")
+
+    answer = await as_user(database, mine.owner, "resync_calendar", mine.calendar)
+
+    assert answer is False
+    assert await pull_of(database, mine.calendar) is None
+
+
+async def test_resyncing_an_organization_asks_for_each_enabled_calendar(
+    database: Connection, mine: Tenant
+) -> None:
+    answer = await as_user(database, mine.admin, "resync_organization", mine.id)
+
+    assert answer == 1
+    assert await pull_of(database, mine.calendar)
+
+
+async def test_a_full_round_asked_for_while_a_pull_runs_is_made_by_the_next(
+    database: Connection, mine: Tenant
+) -> None:
+    await database.execute("delete from sync.tasks")
+    await database.execute(
+        "select sync.request_task('pull', $1, $2, 1::smallint, now())",
+        mine.calendar,
+        mine.connection,
+    )
+    claim = "select * from sync.claim_tasks(array['pull'], 1, '30 s') limit 1"
+    begin = "select cursor from sync.begin_pull($1, $2, $3)"
+    running = await database.fetchrow(claim)
+    assert running is not None
+    held = (running["task_id"], running["lease"], mine.calendar)
+    await database.execute(begin.replace("cursor", "1"), *held)
+
+    await as_user(database, mine.owner, "resync_calendar", mine.calendar)
+    # The pull that was running saves where it stopped, and ends.
+    await database.execute("update sync.calendar_state set cursor = 'stale'")
+    await database.execute(
+        "select sync.finish_task($1, $2, now() + interval '1 h')", *held[:2]
+    )
+
+    again = await database.fetchrow(claim)
+    assert again is not None
+    assert again["task_id"] == held[0]
+    held = (again["task_id"], again["lease"], mine.calendar)
+    assert await database.fetchval(begin, *held) is None
+    await database.execute("select sync.begin_full_round($1, $2, $3)", *held)
+    await database.execute("update sync.calendar_state set cursor = 'fresh'")
+    assert await database.fetchval(begin, *held) == "fresh"
+
+
+async def test_a_deleted_meeting_is_marked_and_can_be_restored(
+    database: Connection, mine: Tenant
+) -> None:
+    marked = "select deleted_at is not null from public.meetings where id = $1"
+    meeting = mine.meeting
+
+    assert await as_user(database, mine.member, "delete_meeting", meeting) is True
+    assert await database.fetchval(marked, meeting) is True
+    assert await as_user(database, mine.member, "delete_meeting", meeting) is False
+
+    assert await as_user(database, mine.member, "restore_meeting", meeting) is True
+    assert await database.fetchval(marked, meeting) is False
+    assert await as_user(database, mine.member, "restore_meeting", meeting) is False
