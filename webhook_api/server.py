@@ -63,6 +63,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # who calls from now on waits a moment, at most
     except OSError as error:
         listener.close()
         raise SettingsError([_cannot_listen(host, port, error)]) from None
