@@ -1,0 +1,149 @@
+-- Applying, the ground: what a pull brings stands in a staging table while it is looked at.
+--
+-- sync.apply_events() takes a page of events in eight steps, each in a file of its own, each a
+-- few statements over the whole page. What a step finds out it writes beside the staged event:
+--
+--   stage      what was told, what the mirror has of it, what is wrong with it
+--   match      an occurrence under a new id inherits the meeting of the one it replaces
+--   claim      keys decide which meeting an event stands for (sync.meeting_keys)
+--   judge      what is gone: who may cancel, and is it too much to be believed
+--   merge      what a user changed meanwhile against what the calendar says
+--   write      meetings, then events: locks are taken in one order
+--   remember   the cursor, in the same transaction
+--
+-- Unlogged and emptied by the call that filled it: staging costs no WAL. Not a temporary table,
+-- which would cost catalogue rows in every session; not arrays, which would be planned anew and
+-- copied in each step. A batch has a fresh id, so that rows of other calls, dead or alive, are
+-- never walked.
+
+create type sync.batch as (
+  id uuid,
+  calendar_id uuid,
+  organization_id uuid,
+  connection_id uuid,
+  time_zone text,
+  event_tag text,
+  conflict_policy text,
+  now_at timestamptz,
+  upsert_only boolean,
+  full_round boolean,
+  asked_from timestamptz,
+  series text[],
+  window_start timestamptz,
+  window_end timestamptz
+);
+comment on type sync.batch is
+'One call of sync.apply_events: the calendar it is for, and what the round says of itself.';
+
+create unlogged table sync.staged_events (
+  batch_id uuid not null,
+  place integer not null,
+  origin text not null default 'told',
+  -- As told. What is private stands in `private`, the columns are what everybody may see.
+  provider_event_id text not null,
+  role text,
+  status text not null,
+  ical_uid text,
+  etag text,
+  sequence integer,
+  title text,
+  description text,
+  location text,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  all_day boolean not null default false,
+  start_date date,
+  end_date date,
+  time_zone text,
+  organizer_email text,
+  is_organizer boolean not null default true,
+  own_response text,
+  attendees jsonb,
+  attendee_name text,
+  attendee_email text,
+  conference_url text,
+  series_provider_id text,
+  original_start timestamptz,
+  original_start_date date,
+  visibility text,
+  event_type text,
+  provider_updated_at timestamptz,
+  content_hash bytea,
+  raw jsonb,
+  private jsonb,
+  refusal text,
+  -- As the mirror has it.
+  event_id uuid not null,
+  is_known boolean not null default false,
+  is_same boolean not null default false,
+  old_role text,
+  old_status text,
+  old_scope text,
+  old_key text,
+  -- As decided.
+  is_wanted boolean not null default true,
+  key text,
+  meeting_id uuid,
+  is_new_meeting boolean not null default false,
+  feeds boolean not null default false,
+  verdict text,
+  -- While matching a series.
+  slot timestamp,
+  pair_group text,
+  pair_shift interval,
+  heir_of integer,
+  primary key (batch_id, place)
+);
+comment on table sync.staged_events is
+'Events of the calls of sync.apply_events under way, with what each step found out. Empty between calls.';
+comment on column sync.staged_events.place is 'Its place in what was told; below zero: added from the mirror.';
+comment on column sync.staged_events.origin is
+'told; gone (its series, read whole, has it no more); orphaned (its series is deleted); absent (a full round did not meet it); released (a held cancellation); former (the single that a series was before); follower (the event to which a meeting moves).';
+comment on column sync.staged_events.is_same is 'Nothing changed since it was last applied.';
+comment on column sync.staged_events.is_wanted is 'Whether its kind, its tag and the account''s answer make it a meeting.';
+comment on column sync.staged_events.is_new_meeting is 'meeting_id was made for it, and is not there yet.';
+comment on column sync.staged_events.feeds is 'Its content is that of its meeting: the meeting is written to it.';
+comment on column sync.staged_events.verdict is
+'Of what is gone: cancel; detach (a guest''s copy); follow (alive elsewhere); over; held; retired (its meeting went to an heir).';
+comment on column sync.staged_events.slot is 'Local time of the original start, in the series'' zone.';
+comment on column sync.staged_events.pair_group is 'Between whom meetings may be handed on: a series, or the one that continues it.';
+comment on column sync.staged_events.pair_shift is 'By how much the series as a whole was moved.';
+comment on column sync.staged_events.heir_of is 'Place of the event whose meeting it inherits.';
+create index staged_events_event on sync.staged_events (batch_id, event_id);
+create index staged_events_provider_event on sync.staged_events (batch_id, provider_event_id);
+create index staged_events_meeting on sync.staged_events (batch_id, meeting_id);
+alter table sync.staged_events enable row level security;
+grant select, insert, update, delete on sync.staged_events to sync_engine;
+
+-- Called for every page of a poll, most of which bring nothing new: one index look-up an id,
+-- nothing written.
+
+create function sync.compare_hashes(
+  p_calendar_id uuid, p_ids text[], p_hashes bytea[], p_note_seen boolean
+)
+returns integer[]
+language plpgsql
+security definer -- the worker holds no grant on tables: these functions are its reach
+set search_path = ''
+as $$
+declare
+  v_differing integer[];
+begin
+  if p_note_seen then
+    insert into sync.seen_events (calendar_id, provider_event_id)
+    select distinct p_calendar_id, seen.id
+    from unnest(p_ids) as seen (id)
+    where seen.id is not null
+    order by seen.id
+    on conflict do nothing;
+  end if;
+  select array_agg(item.place::integer order by item.place) into v_differing
+  from unnest(p_ids, p_hashes) with ordinality as item (id, content_hash, place)
+  left join public.calendar_events as event
+    on event.calendar_id = p_calendar_id and event.provider_event_id = item.id
+  where event.content_hash is distinct from item.content_hash;
+  return coalesce(v_differing, '{}');
+end;
+$$;
+comment on function sync.compare_hashes(uuid, text[], bytea[], boolean) is
+'The places (from 1) whose hash is new or differs from the mirror. p_note_seen: also note the ids as met by the full round under way.';

@@ -1,0 +1,206 @@
+-- Applying, step 6: meetings are written, each from the one event it is written to.
+--
+-- One meeting may stand behind several events: an appointment of two colleagues is in both
+-- their calendars. It is written to one of them, the organizer's copy where there is one, and
+-- only that one's content counts. The others are links.
+
+create function sync.choose_feeders(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update sync.staged_events as staged
+  set feeds = true
+  from (
+    select distinct on (candidate.meeting_id) candidate.place
+    from sync.staged_events as candidate
+    join public.meetings as meeting on meeting.id = candidate.meeting_id
+    left join public.calendar_events as feeder on feeder.id = meeting.event_id
+    left join sync.staged_events as newer -- what this batch says of the feeder
+      on newer.batch_id = candidate.batch_id and newer.event_id = meeting.event_id
+      and newer.origin <> 'former'
+    where candidate.batch_id = (p_batch).id and candidate.status <> 'cancelled'
+      and not candidate.is_same and candidate.is_wanted
+      and candidate.role in ('single', 'occurrence', 'exception')
+      and (
+        meeting.event_id is null
+        or meeting.event_id = candidate.event_id
+        or candidate.origin = 'follower'
+        or feeder.scope <> 'in'
+        or (candidate.is_organizer and not feeder.is_organizer)
+        -- The feeder is gone. A guest's copy takes over only what was not cancelled.
+        or (feeder.status = 'cancelled' and (candidate.is_organizer or meeting.status <> 'cancelled'))
+        or newer.verdict in ('detach', 'follow', 'over', 'retired')
+        or (newer.status <> 'cancelled' and not newer.is_wanted)
+      )
+    order by candidate.meeting_id, candidate.is_organizer desc, candidate.place desc
+  ) as chosen
+  where staged.batch_id = (p_batch).id and staged.place = chosen.place;
+end;
+$$;
+comment on function sync.choose_feeders(sync.batch) is
+'Marks, for each meeting there is, the staged event whose content is the meeting''s.';
+
+-- Somebody the organization meets. Addresses of its own connections were left out in staging.
+
+create function sync.find_clients(p_batch sync.batch)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into public.clients (organization_id, email, name)
+  select distinct on (staged.attendee_email)
+    (p_batch).organization_id, staged.attendee_email, staged.attendee_name
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.attendee_email is not null
+    and not staged.is_same and staged.meeting_id is not null and staged.is_wanted
+    and staged.status <> 'cancelled' and staged.role <> 'series'
+  order by staged.attendee_email, staged.attendee_name nulls last
+  on conflict (organization_id, email) do nothing
+$$;
+comment on function sync.find_clients(sync.batch) is 'Makes clients of attendees that are none yet.';
+
+create function sync.create_meetings(p_batch sync.batch)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  insert into public.meetings (
+    id, organization_id, client_id, calendar_id, event_id, title, description, location,
+    starts_at, ends_at, all_day, start_date, end_date, time_zone, status, meeting_url,
+    attendee_name, attendee_email, sync_state
+  )
+  select distinct on (staged.meeting_id)
+    staged.meeting_id, (p_batch).organization_id, client.id, (p_batch).calendar_id,
+    staged.event_id, coalesce(staged.title, ''), staged.description, staged.location,
+    staged.starts_at, staged.ends_at, staged.all_day, staged.start_date, staged.end_date,
+    coalesce(staged.time_zone, (p_batch).time_zone), staged.status, staged.conference_url,
+    staged.attendee_name, staged.attendee_email, 'synced'
+  from sync.staged_events as staged
+  left join public.clients as client
+    on client.organization_id = (p_batch).organization_id and client.email = staged.attendee_email
+  where staged.batch_id = (p_batch).id and staged.is_new_meeting
+  order by staged.meeting_id, staged.is_organizer desc, staged.place;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+comment on function sync.create_meetings(sync.batch) is 'Inserts the meetings that are new; returns how many.';
+
+create function sync.update_meetings(p_batch sync.batch)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  -- First, while these still have their edits; what follows is for those without.
+  v_count := sync.merge_edited(p_batch);
+  with theirs as (
+    select
+      staged.meeting_id, staged.event_id,
+      coalesce(moved.calendar_id, (p_batch).calendar_id) as calendar_id,
+      coalesce(staged.title, '') as title, staged.description, staged.location, staged.starts_at,
+      staged.ends_at, staged.all_day, staged.start_date, staged.end_date,
+      coalesce(staged.time_zone, (p_batch).time_zone) as time_zone, staged.status,
+      staged.conference_url, staged.attendee_name, staged.attendee_email, client.id as client_id
+    from sync.staged_events as staged
+    left join public.calendar_events as moved
+      on moved.id = staged.event_id and staged.origin = 'follower'
+    left join public.clients as client
+      on client.organization_id = (p_batch).organization_id
+      and client.email = staged.attendee_email
+    where staged.batch_id = (p_batch).id and staged.feeds
+  )
+
+  update public.meetings as meeting
+  set
+    client_id = coalesce(meeting.client_id, theirs.client_id),
+    calendar_id = theirs.calendar_id, event_id = theirs.event_id, title = theirs.title,
+    description = theirs.description, location = theirs.location, starts_at = theirs.starts_at,
+    ends_at = theirs.ends_at, all_day = theirs.all_day, start_date = theirs.start_date,
+    end_date = theirs.end_date, time_zone = theirs.time_zone,
+    status = sync.next_status(meeting.status, theirs.status),
+    meeting_url = theirs.conference_url, attendee_name = theirs.attendee_name,
+    attendee_email = theirs.attendee_email, sync_state = 'synced', sync_error = null,
+    version = meeting.version + 1
+  from theirs
+  where meeting.id = theirs.meeting_id and meeting.edits = '{}'
+    and (
+      coalesce(meeting.client_id, theirs.client_id), meeting.calendar_id, meeting.event_id,
+      meeting.title, meeting.description, meeting.location, meeting.starts_at, meeting.ends_at,
+      meeting.all_day, meeting.start_date, meeting.end_date, meeting.time_zone, meeting.status,
+      meeting.meeting_url, meeting.attendee_name, meeting.attendee_email, meeting.sync_state,
+      meeting.sync_error
+    ) is distinct from (
+      meeting.client_id, theirs.calendar_id, theirs.event_id, theirs.title, theirs.description,
+      theirs.location, theirs.starts_at, theirs.ends_at, theirs.all_day, theirs.start_date,
+      theirs.end_date, theirs.time_zone, sync.next_status(meeting.status, theirs.status),
+      theirs.conference_url, theirs.attendee_name, theirs.attendee_email, 'synced', null
+    );
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+comment on function sync.update_meetings(sync.batch) is
+'Writes what feeding events say into their meetings; returns how many changed.';
+
+create function sync.cancel_meetings(p_batch sync.batch)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  -- A status that a user had edited was merged before, and is weighed there.
+  update public.meetings as meeting
+  set
+    status = 'cancelled', version = meeting.version + 1,
+    sync_state = case when meeting.edits = '{}' then 'synced' else meeting.sync_state end
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.verdict = 'cancel'
+    and meeting.id = staged.meeting_id and meeting.status <> 'cancelled'
+    and not meeting.edits ? 'status';
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+comment on function sync.cancel_meetings(sync.batch) is
+'Cancels the meetings whose authority cancelled them; returns how many.';
+
+create function sync.detach_meetings(p_batch sync.batch)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  update sync.staged_events as staged
+  set verdict = 'detach'
+  where staged.batch_id = (p_batch).id and staged.status <> 'cancelled' and not staged.is_wanted
+    and not staged.is_same and staged.meeting_id is not null and staged.old_scope = 'in'
+    and staged.role <> 'series';
+  select count(distinct staged.meeting_id) into v_count
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.verdict = 'detach' and staged.old_scope = 'in';
+
+  -- The link stays: should the tag or the event come back, it is the same meeting again, and
+  -- what was edited meanwhile is known.
+  update public.meetings as meeting
+  set sync_state = 'local'
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.verdict = 'detach'
+    and meeting.id = staged.meeting_id and meeting.event_id = staged.event_id
+    and meeting.sync_state <> 'local';
+  return v_count;
+end;
+$$;
+comment on function sync.detach_meetings(sync.batch) is
+'Leaves meetings without their event: declined, untagged, or a guest''s copy deleted; returns how many.';
