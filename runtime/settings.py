@@ -25,6 +25,7 @@ from runtime.settings_reading import Settings, SettingsError, missing, read
 
 __all__ = [
     "DatabaseAccess",
+    "DatabaseSettings",
     "ReceiverSettings",
     "SettingsError",
     "StackSettings",

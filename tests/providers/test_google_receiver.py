@@ -84,6 +84,7 @@ def test_an_end_that_cannot_be_read_costs_no_delivery() -> None:
         Keyring.parse(Keyring.generate()).channel_token(CHANNEL),
         HEADERS["x-goog-channel-token"][:-1] + "é",
     ],
+    ids=["none", "nonsense", "forged", "foreign", "other ring", "no ascii"],
 )
 def test_a_missing_forged_or_foreign_token_is_401(token: str) -> None:
     assert refusal(HEADERS | {"x-goog-channel-token": token}).status == 401

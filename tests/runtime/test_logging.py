@@ -83,6 +83,7 @@ def test_a_field_with_a_secrets_name_is_blotted_out(lines: Lines, field: str) ->
         "eyJhbGciOi.eyJzdWIi.c2ln",
         Keyring.parse(Keyring.generate()).channel_token(UUID(int=3)),
     ],
+    ids=["address", "path", "url", "header", "google", "jwt", "channel"],
 )
 def test_what_looks_like_a_secret_is_blotted_out_anywhere(
     lines: Lines, text: str

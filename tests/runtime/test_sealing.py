@@ -126,6 +126,7 @@ def test_generated_keys_differ() -> None:
         (f"{NEW},k2:c2hvcnQ", "key 2 has 5 bytes, not 32"),
         (f"{NEW},{NEW}", "two keys have the same id"),
     ],
+    ids=["nothing", "commas", "no colon", "bad id", "no base64", "short", "twice"],
 )
 def test_a_malformed_ring_names_the_key_and_quotes_none(
     text: str, problem: str

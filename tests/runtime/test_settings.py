@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings
 
 from runtime.sealing import Keyring
 from runtime.settings import (
+    DatabaseSettings,
     ReceiverSettings,
     SettingsError,
     StackSettings,
@@ -163,6 +164,7 @@ ROW = re.compile(r"\| `([A-Z_]+)` \| (.*?) \| (.*?) \|")
 SECTIONS: dict[str, type[BaseSettings]] = {
     "webhook_api": ReceiverSettings,
     "worker": WorkerSettings,
+    "commands on the database": DatabaseSettings,
     "local stack": StackSettings,
 }
 
