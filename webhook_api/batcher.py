@@ -31,12 +31,16 @@ class Waiting:
     __slots__ = ("answer", "delivery", "due_at", "since")
 
     def __init__(
-        self, delivery: Delivery, answer: asyncio.Future[Outcome], since: float
+        self,
+        delivery: Delivery,
+        answer: asyncio.Future[Outcome],
+        since: float,
+        due_at: float,
     ) -> None:
         self.delivery = delivery
         self.answer = answer
         self.since = since
-        self.due_at = since
+        self.due_at = due_at
 
     def settle(self, outcome: Outcome) -> None:
         if not self.answer.done():
@@ -85,13 +89,14 @@ class Batcher:
         if len(self._queue) >= self._limits.waiting_rows:
             raise TooBusy
         loop = asyncio.get_running_loop()
-        waiting = Waiting(delivery, loop.create_future(), loop.time())
-        waiting.due_at += self._limits.answer_s
+        now = loop.time()
+        due_at = now + self._limits.answer_s
+        waiting = Waiting(delivery, loop.create_future(), now, due_at)
         self._queue.append(waiting)
         if self._flusher is None:
             self._flusher = loop.create_task(self._run())
         if self._timer is None:
-            self._timer = loop.call_at(waiting.due_at, self._expire)
+            self._timer = loop.call_at(due_at, self._expire)
         return waiting.answer
 
     async def drain(self, within_s: float) -> None:

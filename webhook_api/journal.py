@@ -12,8 +12,8 @@ from webhook_api.metrics import Metrics
 
 log = structlog.get_logger()
 
-# A line costs a quarter of a delivery. Flushes grow only when deliveries come quicker
-# than anybody reads, so larger ones get a single line with the counts.
+# A line costs half as much as a delivery. Flushes grow only when deliveries come
+# quicker than anybody reads, so larger ones get a single line with the counts.
 LINES_A_FLUSH = 10
 
 

@@ -19,5 +19,6 @@ class Limits:
     probe_s: float = 1
     refused_addresses: int = 10_000
     refused_window_s: float = 60
-    # After SIGTERM: what is under way may end, what waits is stored.
-    drain_s: float = 8
+    # After SIGTERM: so long for what is under way to end, and again for what waits to
+    # be stored. Supervisors kill after 10 s.
+    drain_s: float = 4

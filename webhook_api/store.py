@@ -26,6 +26,7 @@ APPLICATION_NAME = "supacal receiver"
 RECONNECT_FIRST_S = 0.05
 RECONNECT_MOST_S = 2.0
 CLOSE_LIMIT_S = 2
+LOG_EVERY = 10  # attempts
 # Class 22 and 23: a value that no repetition makes right.
 BAD_VALUE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 # The statement failed and the connection is as good as before.
@@ -76,9 +77,10 @@ class Store:
                     application_name=APPLICATION_NAME,
                 )
             except FAILURES as error:
-                wait_s = min(RECONNECT_MOST_S, RECONNECT_FIRST_S * 2**attempt)
-                attempt = min(attempt + 1, 10)
-                log.warning("database.unreachable", error=_told(error))
+                if attempt % LOG_EVERY == 0:
+                    log.warning("database.unreachable", error=_told(error))
+                wait_s = min(RECONNECT_MOST_S, RECONNECT_FIRST_S * 2 ** min(attempt, 9))
+                attempt += 1
                 await asyncio.sleep(random.uniform(0, wait_s))  # noqa: S311
             else:
                 attempt = 0

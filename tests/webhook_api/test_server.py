@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from runtime.settings import SettingsError
 from tests.support.eventually import eventually
 from tests.support.sessions import Connection
 from tests.webhook_api.channels import KEYS, PATH, Channel, error_of
-from tests.webhook_api.test_store import STUCK, stuck
+from tests.webhook_api.faults import STUCK, Connect, stuck
 from webhook_api.server import listen
 
 ROOT = Path(__file__).parents[2]
@@ -193,7 +193,7 @@ async def test_sigterm_answers_what_is_under_way_and_stores_it(
     channel: Channel,
     database: Connection,
     admin: Connection,
-    connect: Callable[..., Connection],
+    connect: Connect,
 ) -> None:
     async with stuck(connect):
         first = asyncio.create_task(http.post(PATH, headers=channel.headers()))
@@ -223,7 +223,7 @@ async def test_a_sender_that_leaves_is_stored_all_the_same(
     channel: Channel,
     database: Connection,
     admin: Connection,
-    connect: Callable[..., Connection],
+    connect: Connect,
 ) -> None:
     headers = "".join(f"{k}: {v}\r\n" for k, v in channel.headers().items())
     async with stuck(connect):

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,21 +14,13 @@ from runtime.settings import ReceiverSettings
 from tests.support.eventually import eventually
 from tests.support.sessions import Connection
 from tests.webhook_api.channels import PATH, Channel, error_of
+from tests.webhook_api.faults import KILL, STUCK, Connect, stuck
 from webhook_api.app import Receiver
 from webhook_api.deliveries import Delivery, Outcome
 from webhook_api.limits import Limits
-from webhook_api.store import APPLICATION_NAME, Store
+from webhook_api.store import Store
 
 COUNT = "select count(*) from sync.webhook_deliveries"
-KILL = f"""
-select pg_terminate_backend(pid) from pg_stat_activity
-where application_name = '{APPLICATION_NAME}' and datname = current_database()
-"""
-STUCK = f"""
-select count(*) from pg_stat_activity
-where application_name = '{APPLICATION_NAME}' and datname = current_database()
-  and wait_event_type = 'Lock'
-"""
 
 
 def delivery(channel_id: UUID, *, body: str | None = None) -> Delivery:
@@ -38,19 +29,6 @@ def delivery(channel_id: UUID, *, body: str | None = None) -> Delivery:
         Notification(Provider.GOOGLE, "change", channel_id, None, headers, body),
         datetime.now(UTC),
     )
-
-
-@asynccontextmanager
-async def stuck(connect: Callable[..., Connection]) -> AsyncIterator[None]:
-    """Nobody can store while this lasts: somebody else holds the table."""
-    other = await connect()  # type: ignore[misc]
-    transaction = other.transaction()
-    await transaction.start()
-    await other.execute("lock table sync.webhook_deliveries in access exclusive mode")
-    try:
-        yield
-    finally:
-        await transaction.rollback()
 
 
 @pytest.fixture
@@ -99,7 +77,7 @@ async def test_a_backend_killed_in_a_flush_is_503_and_the_next_delivery_is_store
     client: httpx2.AsyncClient,
     channel: Channel,
     database: Connection,
-    connect: Callable[..., Connection],
+    connect: Connect,
     admin: Connection,
 ) -> None:
     async with stuck(connect):
@@ -138,7 +116,7 @@ async def test_a_lock_that_does_not_come_is_503_and_costs_no_connection(
     app: Receiver,
     channel: Channel,
     database: Connection,
-    connect: Callable[..., Connection],
+    connect: Connect,
 ) -> None:
     before = app.store._connection
     async with stuck(connect):
@@ -160,7 +138,7 @@ class TestStrict:
         client: httpx2.AsyncClient,
         app: Receiver,
         channel: Channel,
-        connect: Callable[..., Connection],
+        connect: Connect,
     ) -> None:
         before = app.store._connection
         async with stuck(connect):
