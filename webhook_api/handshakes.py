@@ -23,11 +23,9 @@ def self_test(provider: Provider, settings: ReceiverSettings, *, path: str) -> A
     Names of settings only: whoever asks is a stranger.
     """
     missing = [
-        name.upper()
-        for name in REQUIRED[provider]
-        if getattr(settings, name, None) is None
+        name.upper() for name in REQUIRED[provider] if getattr(settings, name) is None
     ]
-    public_url: str | None = getattr(settings, "supacal_public_url", None)
+    public_url = settings.supacal_public_url
     return Answer(
         200,
         {

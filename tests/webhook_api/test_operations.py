@@ -10,13 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from pydantic import SecretStr
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from providers.model import Notification, Provider
-from runtime.settings import ReceiverSettings, read
-from tests.webhook_api.channels import KEYS, PATH, Channel
+from tests.webhook_api.channels import KEYS, PATH, Channel, make_settings
 from webhook_api import answers
 from webhook_api.answers import Answer
 from webhook_api.app import PATHS, TEST_PATHS, Receiver, create_app
@@ -45,17 +43,14 @@ async def test_the_endpoint_says_that_it_is_reached_and_what_is_missing(
     )
 
 
-class Configured(ReceiverSettings):
-    """With everything that Google needs."""
-
-    supacal_public_url: str = "https://sync.example.org"
-    google_client_id: str = "client.apps.example"
-    google_client_secret: SecretStr = SecretStr("never to be seen")
-
-
 async def test_the_endpoint_says_its_public_url_and_no_secret() -> None:
-    environ = {"DATABASE_URL": "postgresql://localhost/x", "SUPACAL_SECRET_KEYS": KEYS}
-    app = create_app(read(Configured, environ))
+    settings = make_settings(
+        "postgresql://localhost/x",
+        supacal_public_url="https://sync.example.org",
+        google_client_id="client.apps.example",
+        google_client_secret="never to be seen",
+    )
+    app = create_app(settings)
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
         response = await http.get("/api/calendar/webhook/test")
