@@ -21,7 +21,7 @@ class User(msgspec.Struct, frozen=True):
     id: UUID
     email: str
     jwt: str
-    organization: UUID
+    organization: UUID | None
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

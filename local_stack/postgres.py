@@ -34,6 +34,8 @@ SETTINGS = {
     "max_slot_wal_keep_size": "4GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # The tour tells when each row was committed.
+    "track_commit_timestamp": "on",
     "extra_float_digits": "0",
     "password_encryption": "scram-sha-256",
     # Statements, and the rows in their errors, are people's data: not in a log.

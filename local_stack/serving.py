@@ -1,8 +1,8 @@
 """An ASGI app on a port of the loopback interface, inside this process."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,8 +17,9 @@ GRACE_S = 2
 class _Server(uvicorn.Server):
     """Signals are the business of who runs the stack."""
 
-    def install_signal_handlers(self) -> None:
-        return
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @asynccontextmanager

@@ -6,15 +6,16 @@ Only settings tell the receiver and the worker that they run here and not in pro
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import UUID
 
 import httpx2
 from starlette.types import ASGIApp
 
-from local_stack import demo
 from local_stack.children import Child
+from local_stack.demo import Demo
 from local_stack.door import Keys, make_door
 from local_stack.facts import Facts, Usual
 from local_stack.gateway.server import Gateway
@@ -40,12 +41,14 @@ class Stack:
     def __init__(
         self, state: State, settings: StackSettings, *, say: Callable[[str], None]
     ) -> None:
-        self.twin = GoogleTwin(allow_http=True)
+        self.twin = GoogleTwin()
+        self.connections: list[UUID] = []
         self._state = state
         self._settings = settings
         self._say = say
         self._closing = AsyncExitStack()
         self._programs: list[Child] = []
+        self._demo: Demo | None = None
 
     async def start(self) -> Facts:
         """Return where everything is, once all of it answers.
@@ -103,11 +106,25 @@ class Stack:
             self._open_supabase(facts, supabase_port, lite),
             self._open_twin(facts),
         )
-        users = await demo.connect_users(
-            facts, self.twin, self._settings.supacal_shared, self._state.keyring
+        demo = Demo(
+            database_url=facts.database_url,
+            keyring=self._state.keyring,
+            jwt_secret=facts.jwt_secret,
+            auth_url=f"{facts.supabase_url}/auth/v1",
+        )
+        users = await asyncio.to_thread(demo.add_users)
+        shared = self._settings.supacal_shared
+        self.connections.append(
+            await asyncio.to_thread(demo.connect, self.twin, shared)
         )
         await self._run_programs(facts)
+        self._demo = demo
         return facts.with_users(users)
+
+    async def switch_on(self) -> None:
+        """Switch the demo calendars' sync on, as a user's click would."""
+        if self._demo is not None:
+            await asyncio.to_thread(self._demo.switch_on, self.connections)
 
     def _start_postgres(self) -> Postgres:
         postgres = Postgres(
@@ -150,14 +167,14 @@ class Stack:
 
     async def _open_twin(self, facts: Facts) -> None:
         port = int(facts.twins["google"].rpartition(":")[2])
-        await self._serve(self.twin.app, port)
+        await self._serve(self.twin, port)
 
     async def _serve(self, app: ASGIApp, port: int) -> None:
         await self._closing.enter_async_context(serving(app, port))
 
-    async def _run(self, child: Child, ready: Callable[[], object]) -> None:
+    async def _run(self, child: Child, ready: Callable[[], Awaitable[bool]]) -> None:
         self._closing.push_async_callback(child.stop)
-        await child.start(ready)  # type: ignore[arg-type]
+        await child.start(ready)
         self._programs.append(child)
 
     async def _run_programs(self, facts: Facts) -> None:
@@ -175,7 +192,7 @@ class Stack:
         )
         await asyncio.gather(
             self._run(receiver, lambda: _is_ready(facts.api_url)),
-            self._run(worker, lambda: _says(worker, "worker.ready")),
+            self._run(worker, lambda: _says(worker, "listener.hearing")),
         )
 
 

@@ -1,7 +1,7 @@
 """JSON Web Tokens as Supabase Auth shapes them, signed with a secret all know."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import jwt
 
@@ -45,7 +45,7 @@ def user_token(
         "role": "authenticated",
         "aal": "aal1",
         "amr": [{"method": "password", "timestamp": int(issued_at.timestamp())}],
-        "session_id": str(uuid4()),
+        # No session_id: @supabase/lite would look for a session of its own making.
         "is_anonymous": False,
     }
     return jwt.encode(claims, secret, algorithm="HS256")

@@ -79,7 +79,7 @@ def _tell_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
-        event["exception"] = [_sentence(one) for one in _chain(error)]
+        event["raised"] = [_sentence(one) for one in _chain(error)]
         frames = traceback.extract_tb(error.__traceback__)[-FRAMES_SHOWN:]
         event["trace"] = [f"{f.filename}:{f.lineno} {f.name}" for f in frames]
     return event

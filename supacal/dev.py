@@ -82,6 +82,8 @@ async def _serve(given: argparse.Namespace, settings: StackSettings) -> int:
                 stopped, asyncio.create_task(Tour(stack, facts).walk(say))
             )
             code = 0 if toured else 1
+        else:
+            await stack.switch_on()
         if not given.exit and not stopped.is_set():
             say("Serving. Ctrl-C ends it.")
             await _until_it_ends(stack, stopped)

@@ -3,12 +3,12 @@
 import argparse
 
 import uvloop
-import worker.app
 
-import webhook_api.app
+import worker.app
 from runtime import logging
 from runtime.settings import ReceiverSettings, WorkerSettings, read
 from supacal.commands import Commands
+from webhook_api import server
 
 
 def add_commands(commands: Commands) -> None:
@@ -31,9 +31,7 @@ def add_commands(commands: Commands) -> None:
 
 def run_api(_: argparse.Namespace) -> int:
     """Receive webhooks until told to stop."""
-    settings = read(ReceiverSettings)
-    logging.configure(settings.supacal_log_format)
-    uvloop.run(webhook_api.app.serve(settings))
+    server.serve(read(ReceiverSettings))
     return 0
 
 

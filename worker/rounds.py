@@ -7,7 +7,7 @@ whole: only then can an occurrence under a new id be told from one that is gone.
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import asyncpg
@@ -170,6 +170,8 @@ class Round:
         while True:
             with self._timed("api"):
                 page = await self._account.ask(lambda token=token: read(token))  # type: ignore[misc]
+            # Since the claim: with `api` it tells what came before the provider's answer.
+            self._steps["answered"] = (monotonic() - self._task.claimed) * 1000
             yield page
             if page.next_page_token is None:
                 return

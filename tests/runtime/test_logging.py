@@ -114,7 +114,7 @@ def test_an_exception_tells_its_chain_and_place_but_no_source(lines: Lines) -> N
     except RuntimeError:
         log.exception("task.failed")
     line = lines.last()
-    assert line["exception"] == [
+    assert line["raised"] == [
         "RuntimeError: bad",
         f"ValueError: '{BLOTTED}' is not in list",
     ]
@@ -124,14 +124,14 @@ def test_an_exception_tells_its_chain_and_place_but_no_source(lines: Lines) -> N
 def test_a_database_error_does_not_quote_values(lines: Lines) -> None:
     error = asyncpg.InvalidTextRepresentationError('bad uuid: "Budget review"')
     log.error("task.failed", exc_info=error)
-    assert lines.last()["exception"] == ["InvalidTextRepresentationError: 22P02"]
+    assert lines.last()["raised"] == ["InvalidTextRepresentationError: 22P02"]
 
 
 def test_a_group_of_errors_tells_each(lines: Lines) -> None:
     group = ExceptionGroup("two", [ValueError("a"), KeyError("b")])
     log.error("task.failed", exc_info=group)
     told = ["ExceptionGroup: two (2 sub-exceptions)", "ValueError: a", "KeyError: 'b'"]
-    assert lines.last()["exception"] == told
+    assert lines.last()["raised"] == told
 
 
 async def test_each_asyncio_task_has_what_was_bound_in_it(lines: Lines) -> None:
@@ -162,3 +162,13 @@ def test_the_console_form_is_guarded_too() -> None:
     structlog.reset_defaults()
     assert "task.finished" in stream.getvalue()
     assert "Budget" not in stream.getvalue()
+
+
+def test_text_for_people_can_tell_an_exception() -> None:
+    out = io.StringIO()
+    logging.configure("console", out)
+    try:
+        raise ValueError("too late")
+    except ValueError:
+        log.exception("task.failed")
+    assert "ValueError: too late" in out.getvalue()
