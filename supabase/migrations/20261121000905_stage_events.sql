@@ -110,21 +110,17 @@ $$;
 comment on function sync.has_tag(text, text, text) is
 'Whether a title or description has the tag, as a person reads it; without a tag everything has.';
 
-create function sync.unknown_time_zones(p_events jsonb)
+create function sync.unknown_time_zones(p_names text[])
 returns text[]
 language sql
 stable
 set search_path = ''
 as $$
-  select coalesce(array_agg(zones.name), '{}')
-  from (
-    select distinct element.event ->> 'time_zone' as name
-    from jsonb_array_elements(p_events) as element (event)
-  ) as zones
-  where zones.name is not null and not sync.is_time_zone(zones.name)
+  select coalesce(array_agg(zone.name), '{}')
+  from unnest(p_names) as zone (name)
+  where not sync.is_time_zone(zone.name)
 $$;
-comment on function sync.unknown_time_zones(jsonb) is
-'The zones that events name and no database knows; each is asked for once.';
+comment on function sync.unknown_time_zones(text[]) is 'Those of the names that are no time zone.';
 
 -- One statement for the page. An id told twice counts as told last.
 
@@ -134,12 +130,21 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_unknown_zones text[] := sync.unknown_time_zones(p_events);
+  v_ids text[];
+  v_unknown_zones text[];
   v_own_addresses text[] := array(
     select connection.account_email from public.calendar_connections as connection
     where connection.organization_id = (p_batch).organization_id
   );
 begin
+  select
+    array_agg(element.event ->> 'provider_event_id'),
+    -- Each zone is asked for once: asking for one that is unknown costs a subtransaction.
+    sync.unknown_time_zones(array_agg(distinct element.event ->> 'time_zone')
+      filter (where element.event ->> 'time_zone' is not null))
+  into v_ids, v_unknown_zones
+  from jsonb_array_elements(p_events) as element (event);
+
   insert into sync.staged_events (
     batch_id, place, provider_event_id, role, status, ical_uid, etag, sequence, title,
     description, location, starts_at, ends_at, all_day, start_date, end_date, time_zone,
@@ -174,6 +179,11 @@ begin
       partition by event.provider_event_id order by event.place desc
       rows between unbounded preceding and unbounded following
     )
+  ),
+
+  mirrored as (
+    select event.* from public.calendar_events as event
+    where event.calendar_id = (p_batch).calendar_id and event.provider_event_id = any (v_ids)
   )
 
   select
@@ -255,8 +265,7 @@ begin
     end,
     old.meeting_id
   from told
-  left join public.calendar_events as old
-    on old.calendar_id = (p_batch).calendar_id and old.provider_event_id = told.provider_event_id
+  left join mirrored as old on old.provider_event_id = told.provider_event_id
   -- All-day events have dates and no zone: midnight there is a different moment in each.
   cross join lateral (
     select case when told.has_known_zone then coalesce(told.time_zone, (p_batch).time_zone) else 'UTC' end as name

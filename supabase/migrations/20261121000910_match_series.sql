@@ -115,11 +115,13 @@ as $$
 begin
   perform sync.stage_mirrored(p_batch, 'orphaned', array(
     select member.id
-    from sync.staged_events as head
-    join public.calendar_events as member
-      on member.calendar_id = (p_batch).calendar_id
-      and member.series_provider_id = head.provider_event_id
-    where head.batch_id = (p_batch).id and head.status = 'cancelled' and head.old_role = 'series'
+    from public.calendar_events as member
+    where member.calendar_id = (p_batch).calendar_id
+      and member.series_provider_id = any (array(
+        select head.provider_event_id from sync.staged_events as head
+        where head.batch_id = (p_batch).id and head.status = 'cancelled'
+          and head.old_role = 'series'
+      ))
       and member.status <> 'cancelled'
       and not exists (
         select 1 from sync.staged_events as staged
@@ -138,18 +140,15 @@ as $$
 begin
   perform sync.stage_mirrored(p_batch, 'gone', array(
     select member.id
-    from (
-      select unnest((p_batch).series) as provider_event_id
-      union
-      select staged.provider_event_id -- a series that became a single
-      from sync.staged_events as staged
-      where staged.batch_id = (p_batch).id and staged.status <> 'cancelled'
-        and staged.role = 'single' and staged.old_role = 'series'
-    ) as whole
-    join public.calendar_events as member
-      on member.calendar_id = (p_batch).calendar_id
-      and member.series_provider_id = whole.provider_event_id
-    where member.status <> 'cancelled'
+    from public.calendar_events as member
+    where member.calendar_id = (p_batch).calendar_id
+      and member.series_provider_id = any ((p_batch).series || array(
+        select staged.provider_event_id -- a series that became a single
+        from sync.staged_events as staged
+        where staged.batch_id = (p_batch).id and staged.status <> 'cancelled'
+          and staged.role = 'single' and staged.old_role = 'series'
+      ))
+      and member.status <> 'cancelled'
       and not exists (
         select 1 from sync.staged_events as staged
         where staged.batch_id = (p_batch).id and staged.event_id = member.id
@@ -211,9 +210,17 @@ begin
   left join sync.staged_events as head
     on head.batch_id = member.batch_id and head.origin = 'told'
     and head.provider_event_id = coalesce(member.series_provider_id, member.provider_event_id)
-  left join public.calendar_events as old_head
-    on old_head.calendar_id = (p_batch).calendar_id
-    and old_head.provider_event_id = coalesce(member.series_provider_id, member.provider_event_id)
+  left join (
+    select event.provider_event_id, event.starts_at, event.time_zone
+    from public.calendar_events as event
+    where event.calendar_id = (p_batch).calendar_id
+      and event.provider_event_id = any (array(
+        select coalesce(staged.series_provider_id, staged.provider_event_id)
+        from sync.staged_events as staged
+        where staged.batch_id = (p_batch).id
+      ))
+  ) as old_head
+    on old_head.provider_event_id = coalesce(member.series_provider_id, member.provider_event_id)
   where member.batch_id = (p_batch).id and not member.is_same
     and staged.batch_id = member.batch_id and staged.place = member.place
     and case

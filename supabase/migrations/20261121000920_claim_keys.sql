@@ -63,8 +63,12 @@ begin
   set meeting_id = known.meeting_id, is_new_meeting = false
   from sync.meeting_keys as known
   where staged.batch_id = (p_batch).id and staged.is_new_meeting
-    and known.organization_id = (p_batch).organization_id and known.key = staged.key
-    and known.meeting_id <> staged.meeting_id;
+    and known.organization_id = (p_batch).organization_id
+    and known.key = any (array(
+      select claiming.key from sync.staged_events as claiming
+      where claiming.batch_id = (p_batch).id and claiming.is_new_meeting
+    ))
+    and known.key = staged.key and known.meeting_id <> staged.meeting_id;
   -- Two events of this batch may share a new key: one made the meeting, the others found it.
   update sync.staged_events as staged
   set is_new_meeting = true
@@ -83,7 +87,13 @@ begin
   using sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.key is not null
     and staged.old_key is distinct from staged.key
-    and known.organization_id = (p_batch).organization_id and known.key = staged.old_key
+    and known.organization_id = (p_batch).organization_id
+    and known.key = any (array(
+      select moved.old_key from sync.staged_events as moved
+      where moved.batch_id = (p_batch).id and moved.key is not null
+        and moved.old_key is distinct from moved.key
+    ))
+    and known.key = staged.old_key
     and known.meeting_id = staged.meeting_id;
 end;
 $$;
@@ -108,7 +118,13 @@ begin
       sync.lives_elsewhere(p_batch, staged.meeting_id, staged.event_id) as mine_lives
     from sync.staged_events as staged
     join sync.meeting_keys as known
-      on known.organization_id = (p_batch).organization_id and known.key = staged.key
+      on known.organization_id = (p_batch).organization_id
+      and known.key = any (array(
+        select moved.key from sync.staged_events as moved
+        where moved.batch_id = (p_batch).id and not moved.is_new_meeting
+          and moved.key is distinct from moved.old_key
+      ))
+      and known.key = staged.key
     where staged.batch_id = (p_batch).id and not staged.is_new_meeting
       and staged.key is distinct from staged.old_key
       and known.meeting_id <> staged.meeting_id

@@ -40,6 +40,10 @@ begin
   set meeting_id = meeting.merged_into
   from public.meetings as meeting
   where staged.batch_id = (p_batch).id and not staged.is_same
+    and meeting.id = any (array(
+      select mine.meeting_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and not mine.is_same
+    ))
     and meeting.id = staged.meeting_id and meeting.merged_into is not null;
 end;
 $$;
@@ -62,6 +66,10 @@ begin
   from public.meetings as meeting
   where staged.batch_id = (p_batch).id and staged.status = 'cancelled' and staged.verdict is null
     and staged.old_status <> 'cancelled' and staged.old_scope = 'in'
+    and meeting.id = any (array(
+      select mine.meeting_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.status = 'cancelled'
+    ))
     and meeting.id = staged.meeting_id;
 end;
 $$;

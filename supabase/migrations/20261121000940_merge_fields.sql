@@ -231,6 +231,10 @@ begin
     from sync.staged_events as staged
     join public.meetings as meeting on meeting.id = staged.meeting_id
     where staged.batch_id = (p_batch).id
+      and meeting.id = any (array(
+        select mine.meeting_id from sync.staged_events as mine
+        where mine.batch_id = (p_batch).id and (mine.feeds or mine.verdict = 'cancel')
+      ))
       and (
         (staged.feeds and meeting.edits <> '{}')
         or (staged.verdict = 'cancel' and meeting.edits ? 'status')

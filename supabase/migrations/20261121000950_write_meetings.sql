@@ -9,14 +9,32 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_meetings uuid[] := array(
+    select staged.meeting_id from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and not staged.is_same and not staged.is_new_meeting
+      and staged.status <> 'cancelled' and staged.meeting_id is not null
+  );
 begin
+  if v_meetings = '{}' then
+    return;
+  end if;
   update sync.staged_events as staged
   set feeds = true
   from (
     select distinct on (candidate.meeting_id) candidate.place
     from sync.staged_events as candidate
-    join public.meetings as meeting on meeting.id = candidate.meeting_id
-    left join public.calendar_events as feeder on feeder.id = meeting.event_id
+    join (
+      select known.id, known.event_id, known.status from public.meetings as known
+      where known.id = any (v_meetings)
+    ) as meeting on meeting.id = candidate.meeting_id
+    left join (
+      select event.id, event.scope, event.status, event.is_organizer
+      from public.calendar_events as event
+      where event.id = any (array(
+        select known.event_id from public.meetings as known where known.id = any (v_meetings)
+      ))
+    ) as feeder on feeder.id = meeting.event_id
     left join sync.staged_events as newer -- what this batch says of the feeder
       on newer.batch_id = candidate.batch_id and newer.event_id = meeting.event_id
       and newer.origin <> 'former'
@@ -82,7 +100,12 @@ begin
     staged.attendee_name, staged.attendee_email, 'synced'
   from sync.staged_events as staged
   left join public.clients as client
-    on client.organization_id = (p_batch).organization_id and client.email = staged.attendee_email
+    on client.organization_id = (p_batch).organization_id
+    and client.email = any (array(
+      select mine.attendee_email from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.is_new_meeting
+    ))
+    and client.email = staged.attendee_email
   where staged.batch_id = (p_batch).id and staged.is_new_meeting
   order by staged.meeting_id, staged.is_organizer desc, staged.place;
   get diagnostics v_count = row_count;
@@ -111,9 +134,17 @@ begin
       staged.conference_url, staged.attendee_name, staged.attendee_email, client.id as client_id
     from sync.staged_events as staged
     left join public.calendar_events as moved
-      on moved.id = staged.event_id and staged.origin = 'follower'
+      on moved.id = any (array(
+        select mine.event_id from sync.staged_events as mine
+        where mine.batch_id = (p_batch).id and mine.origin = 'follower'
+      ))
+      and moved.id = staged.event_id
     left join public.clients as client
       on client.organization_id = (p_batch).organization_id
+      and client.email = any (array(
+        select mine.attendee_email from sync.staged_events as mine
+        where mine.batch_id = (p_batch).id and mine.feeds
+      ))
       and client.email = staged.attendee_email
     where staged.batch_id = (p_batch).id and staged.feeds
   )
@@ -130,7 +161,12 @@ begin
     attendee_email = theirs.attendee_email, sync_state = 'synced', sync_error = null,
     version = meeting.version + 1
   from theirs
-  where meeting.id = theirs.meeting_id and meeting.edits = '{}'
+  where meeting.edits = '{}'
+    and meeting.id = any (array(
+      select mine.meeting_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.feeds
+    ))
+    and meeting.id = theirs.meeting_id
     and (
       coalesce(meeting.client_id, theirs.client_id), meeting.calendar_id, meeting.event_id,
       meeting.title, meeting.description, meeting.location, meeting.starts_at, meeting.ends_at,
@@ -165,6 +201,10 @@ begin
     sync_state = case when meeting.edits = '{}' then 'synced' else meeting.sync_state end
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.verdict = 'cancel'
+    and meeting.id = any (array(
+      select mine.meeting_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.verdict = 'cancel'
+    ))
     and meeting.id = staged.meeting_id and meeting.status <> 'cancelled'
     and not meeting.edits ? 'status';
   get diagnostics v_count = row_count;
@@ -197,6 +237,10 @@ begin
   set sync_state = 'local'
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.verdict = 'detach'
+    and meeting.id = any (array(
+      select mine.meeting_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.verdict = 'detach'
+    ))
     and meeting.id = staged.meeting_id and meeting.event_id = staged.event_id
     and meeting.sync_state <> 'local';
   return v_count;

@@ -1,5 +1,33 @@
 -- Applying, step 7: the mirror is written, after the meetings, as the order of locks demands.
 
+create function sync.series_heads(p_batch sync.batch)
+returns table (series_provider_id text, event_id uuid)
+language sql
+stable
+set search_path = ''
+as $$
+  with members as materialized (
+    select array(
+      select distinct staged.series_provider_id
+      from sync.staged_events as staged
+      where staged.batch_id = (p_batch).id and staged.series_provider_id is not null
+        and not staged.is_same
+    ) as series
+  )
+
+  select event.provider_event_id, event.id
+  from public.calendar_events as event
+  where event.calendar_id = (p_batch).calendar_id
+    and event.provider_event_id = any ((select members.series from members)::text[])
+  union all
+  select staged.provider_event_id, staged.event_id
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and not staged.is_known and staged.origin = 'told'
+    and staged.role = 'series'
+$$;
+comment on function sync.series_heads(sync.batch) is
+'The masters of the series that staged events belong to, as far as they are known.';
+
 create function sync.write_events(p_batch sync.batch)
 returns void
 language plpgsql
@@ -8,13 +36,14 @@ as $$
 begin
   with theirs as (
     select
-      staged.*,
+      staged.*, head.event_id as series_id,
       case
         when staged.is_wanted then 'in'
         when staged.meeting_id is not null and staged.role <> 'series' then 'detached'
         else 'out_of_scope'
       end as scope
     from sync.staged_events as staged
+    left join sync.series_heads(p_batch) as head on head.series_provider_id = staged.series_provider_id
     where staged.batch_id = (p_batch).id and staged.is_known and not staged.is_same
       and staged.status <> 'cancelled' and staged.origin = 'told'
   )
@@ -30,13 +59,17 @@ begin
     is_organizer = theirs.is_organizer, own_response = theirs.own_response,
     attendees = theirs.attendees, conference_url = theirs.conference_url,
     series_provider_id = theirs.series_provider_id,
-    series_id = sync.series_of(p_batch, theirs.series_provider_id),
+    series_id = theirs.series_id,
     original_start = theirs.original_start, original_start_date = theirs.original_start_date,
     visibility = theirs.visibility, event_type = theirs.event_type,
     provider_updated_at = theirs.provider_updated_at, content_hash = theirs.content_hash,
     scope = theirs.scope, raw = theirs.raw, meeting_id = theirs.meeting_id
   from theirs
-  where event.id = theirs.event_id;
+  where event.id = any (array(
+      select mine.event_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.is_known and not mine.is_same
+    ))
+    and event.id = theirs.event_id;
 
   insert into public.calendar_events (
     id, calendar_id, organization_id, provider_event_id, role, ical_uid, etag, sequence, status,
@@ -52,8 +85,7 @@ begin
     staged.ends_at, staged.all_day, staged.start_date, staged.end_date, staged.time_zone,
     staged.organizer_email, staged.is_organizer, staged.own_response, staged.attendees,
     staged.conference_url, staged.series_provider_id,
-    case when staged.series_provider_id is not null
-      then sync.series_of(p_batch, staged.series_provider_id) end,
+    head.event_id,
     staged.original_start, staged.original_start_date, staged.visibility, staged.event_type,
     staged.provider_updated_at, staged.content_hash,
     case
@@ -63,6 +95,7 @@ begin
     end,
     staged.raw, staged.meeting_id
   from sync.staged_events as staged
+  left join sync.series_heads(p_batch) as head on head.series_provider_id = staged.series_provider_id
   where staged.batch_id = (p_batch).id and not staged.is_known and staged.origin = 'told';
 
   perform sync.write_cancelled(p_batch);
@@ -72,34 +105,11 @@ begin
   delete from sync.held_cancellations as held
   using sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.origin = 'told'
-    and staged.status <> 'cancelled' and held.event_id = staged.event_id;
+    and staged.status <> 'cancelled' and held.calendar_id = (p_batch).calendar_id
+    and held.event_id = staged.event_id;
 end;
 $$;
 comment on function sync.write_events(sync.batch) is 'Writes what is staged into the mirror.';
-
-create function sync.series_of(p_batch sync.batch, p_series_provider_id text)
-returns uuid
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(
-    (
-      select head.event_id from sync.staged_events as head
-      where head.batch_id = (p_batch).id and head.provider_event_id = p_series_provider_id
-        and head.origin = 'told' and head.role = 'series'
-        and (head.is_known or head.status <> 'cancelled')
-      limit 1
-    ),
-    (
-      select event.id from public.calendar_events as event
-      where event.calendar_id = (p_batch).calendar_id
-        and event.provider_event_id = p_series_provider_id
-    )
-  )
-$$;
-comment on function sync.series_of(sync.batch, text) is
-'The event that is the master of a series; null while it is not known.';
 
 create function sync.write_cancelled(p_batch sync.batch)
 returns void
@@ -119,11 +129,20 @@ as $$
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.status = 'cancelled'
     and staged.is_known and not staged.is_same and staged.origin <> 'former'
-    and staged.verdict is distinct from 'held' and event.id = staged.event_id;
+    and staged.verdict is distinct from 'held'
+    and event.id = any (array(
+      select mine.event_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.status = 'cancelled'
+    ))
+    and event.id = staged.event_id;
   update public.calendar_events as event
   set content_hash = ''
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.verdict = 'held'
+    and event.id = any (array(
+      select mine.event_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.verdict = 'held'
+    ))
     and event.id = staged.event_id and event.content_hash <> '';
 $$;
 comment on function sync.write_cancelled(sync.batch) is 'Marks in the mirror what is gone; what is held stays, without its hash.';
@@ -151,6 +170,10 @@ as $$
   using sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.origin = 'told' and not staged.is_same
     and staged.status <> 'cancelled' and staged.private is null and staged.is_known
+    and details.event_id = any (array(
+      select mine.event_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.is_known and mine.private is null and not mine.is_same
+    ))
     and details.event_id = staged.event_id;
 $$;
 comment on function sync.write_private(sync.batch) is
@@ -168,6 +191,10 @@ as $$
   where head.batch_id = (p_batch).id and head.origin = 'told' and head.role = 'series'
     and not head.is_same and head.status <> 'cancelled'
     and member.calendar_id = (p_batch).calendar_id
+    and member.series_provider_id = any (array(
+      select mine.provider_event_id from sync.staged_events as mine
+      where mine.batch_id = (p_batch).id and mine.role = 'series' and not mine.is_same
+    ))
     and member.series_provider_id = head.provider_event_id and member.series_id is null
 $$;
 comment on function sync.link_early_members(sync.batch) is 'Links members of a series that came before their master.';
