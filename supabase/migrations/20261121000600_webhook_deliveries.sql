@@ -98,6 +98,9 @@ set lock_timeout = '200ms'
 as $$
 declare
   v_name text := format('%s_%s', p_parent, to_char(p_day, 'YYYYMMDD'));
+  v_time text := case p_parent when 'runs' then 'started_at' else 'received_at' end;
+  v_from text := p_day::text || ' 00:00+00';
+  v_to text := (p_day + 1)::text || ' 00:00+00';
 begin
   if to_regclass(format('sync.%I', v_name)) is not null then
     return false;
@@ -105,16 +108,25 @@ begin
   -- Made beside the parent and then attached: attaching lets inserts pass, `partition of` would not.
   execute format('create table sync.%I (like sync.%I including all)', v_name, p_parent);
   execute format('alter table sync.%I enable row level security', v_name);
+  execute format('comment on table sync.%I is %L', v_name, format('%s of %s, UTC.', p_parent, p_day));
+  -- One row of the day in the default partition would forbid attaching it, for good.
+  execute format('lock table sync.%I in access exclusive mode', p_parent || '_default');
+  execute format(
+    'with strays as (
+       delete from sync.%I as stray where stray.%I >= %L and stray.%I < %L returning stray.*
+     )
+     insert into sync.%I select strays.* from strays',
+    p_parent || '_default', v_time, v_from, v_time, v_to, v_name
+  );
   execute format(
     'alter table sync.%I attach partition sync.%I for values from (%L) to (%L)',
-    p_parent, v_name, p_day::text || ' 00:00+00', (p_day + 1)::text || ' 00:00+00'
+    p_parent, v_name, v_from, v_to
   );
-  execute format('comment on table sync.%I is %L', v_name, format('%s of %s, UTC.', p_parent, p_day));
   return true;
 end;
 $$;
 comment on function sync.make_partition(text, date) is
-'Adds one UTC day to a table of the queue; false where it is there already.';
+'Adds one UTC day to a table of the queue, with the rows that had to go to the default partition for want of it; false where it is there already.';
 revoke all on function sync.make_partition(text, date) from public;
 
 create function sync.make_partitions(p_days_ahead integer)
@@ -132,14 +144,20 @@ begin
     for v_day in
       select generate_series(v_today - 1, v_today + p_days_ahead, interval '1 day')::date
     loop
-      v_made := v_made + sync.make_partition(v_parent, v_day)::integer;
+      begin
+        v_made := v_made + sync.make_partition(v_parent, v_day)::integer;
+      exception
+        when lock_not_available then
+          -- A dump reads the queue, say. There are weeks of days ahead: try next time.
+          return v_made;
+      end;
     end loop;
   end loop;
   return v_made;
 end;
 $$;
 comment on function sync.make_partitions(integer) is
-'Makes the partitions from yesterday to so many days ahead; returns how many were missing.';
+'Makes the partitions from yesterday to so many days ahead, unless somebody reads the queue just now; returns how many it made.';
 revoke all on function sync.make_partitions(integer) from public;
 
 create function sync.drop_partitions(p_days_kept integer)
@@ -174,15 +192,21 @@ begin
       ) into v_open;
     end if;
     if not v_open then
-      execute format('drop table sync.%I', v_partition.name);
-      v_dropped := v_dropped + 1;
+      begin
+        execute format('drop table sync.%I', v_partition.name);
+        v_dropped := v_dropped + 1;
+      exception
+        when lock_not_available then
+          -- A dump reads the queue, say. Inserts wait behind us: let them pass, try next time.
+          exit;
+      end;
     end if;
   end loop;
   return v_dropped;
 end;
 $$;
 comment on function sync.drop_partitions(integer) is
-'Drops days older than so many, except those with booking deliveries still open; returns how many.';
+'Drops days older than so many, except those with booking deliveries still open and those that somebody reads just now; returns how many.';
 revoke all on function sync.drop_partitions(integer) from public;
 
 create function sync.keep_partitions(p_days_ahead integer default 30, p_days_kept integer default 14)
