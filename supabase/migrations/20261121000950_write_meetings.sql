@@ -49,8 +49,10 @@ begin
         or (candidate.is_organizer and not feeder.is_organizer)
         -- The feeder is gone. A guest's copy takes over only what was not cancelled.
         or (feeder.status = 'cancelled' and (candidate.is_organizer or meeting.status <> 'cancelled'))
-        or newer.verdict in ('detach', 'follow', 'over', 'retired')
+        or newer.verdict in ('detach', 'follow', 'over')
         or (newer.status <> 'cancelled' and not newer.is_wanted)
+        -- It stands for another meeting now, or as a master for none.
+        or (newer.place is not null and newer.meeting_id is distinct from meeting.id)
       )
     order by candidate.meeting_id, candidate.is_organizer desc, candidate.place desc
   ) as chosen

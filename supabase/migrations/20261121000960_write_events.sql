@@ -34,6 +34,34 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+  -- New ones first: a master must be there before its members point to it.
+  insert into public.calendar_events (
+    id, calendar_id, organization_id, provider_event_id, role, ical_uid, etag, sequence, status,
+    title, description, location, starts_at, ends_at, all_day, start_date, end_date, time_zone,
+    organizer_email, is_organizer, own_response, attendees, conference_url, series_provider_id,
+    series_id, original_start, original_start_date, visibility, event_type, provider_updated_at,
+    content_hash, scope, raw, meeting_id
+  )
+  select
+    staged.event_id, (p_batch).calendar_id, (p_batch).organization_id,
+    staged.provider_event_id, staged.role, staged.ical_uid, staged.etag, staged.sequence,
+    staged.status, staged.title, staged.description, staged.location, staged.starts_at,
+    staged.ends_at, staged.all_day, staged.start_date, staged.end_date, staged.time_zone,
+    staged.organizer_email, staged.is_organizer, staged.own_response, staged.attendees,
+    staged.conference_url, staged.series_provider_id,
+    head.event_id,
+    staged.original_start, staged.original_start_date, staged.visibility, staged.event_type,
+    staged.provider_updated_at, staged.content_hash,
+    case
+      when staged.is_wanted then 'in'
+      when staged.meeting_id is not null and staged.role <> 'series' then 'detached'
+      else 'out_of_scope'
+    end,
+    staged.raw, staged.meeting_id
+  from sync.staged_events as staged
+  left join sync.series_heads(p_batch) as head on head.series_provider_id = staged.series_provider_id
+  where staged.batch_id = (p_batch).id and not staged.is_known and staged.origin = 'told';
+
   with theirs as (
     select
       staged.*, head.event_id as series_id,
@@ -70,33 +98,6 @@ begin
       where mine.batch_id = (p_batch).id and mine.is_known and not mine.is_same
     ))
     and event.id = theirs.event_id;
-
-  insert into public.calendar_events (
-    id, calendar_id, organization_id, provider_event_id, role, ical_uid, etag, sequence, status,
-    title, description, location, starts_at, ends_at, all_day, start_date, end_date, time_zone,
-    organizer_email, is_organizer, own_response, attendees, conference_url, series_provider_id,
-    series_id, original_start, original_start_date, visibility, event_type, provider_updated_at,
-    content_hash, scope, raw, meeting_id
-  )
-  select
-    staged.event_id, (p_batch).calendar_id, (p_batch).organization_id,
-    staged.provider_event_id, staged.role, staged.ical_uid, staged.etag, staged.sequence,
-    staged.status, staged.title, staged.description, staged.location, staged.starts_at,
-    staged.ends_at, staged.all_day, staged.start_date, staged.end_date, staged.time_zone,
-    staged.organizer_email, staged.is_organizer, staged.own_response, staged.attendees,
-    staged.conference_url, staged.series_provider_id,
-    head.event_id,
-    staged.original_start, staged.original_start_date, staged.visibility, staged.event_type,
-    staged.provider_updated_at, staged.content_hash,
-    case
-      when staged.is_wanted then 'in'
-      when staged.meeting_id is not null and staged.role <> 'series' then 'detached'
-      else 'out_of_scope'
-    end,
-    staged.raw, staged.meeting_id
-  from sync.staged_events as staged
-  left join sync.series_heads(p_batch) as head on head.series_provider_id = staged.series_provider_id
-  where staged.batch_id = (p_batch).id and not staged.is_known and staged.origin = 'told';
 
   perform sync.write_cancelled(p_batch);
   perform sync.write_private(p_batch);

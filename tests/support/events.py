@@ -15,6 +15,7 @@ Event = dict[str, Any]
 
 ZONE = ZoneInfo("Europe/Berlin")
 ORGANIZER = "ada@example.org"
+UPDATED_AT = datetime(2026, 1, 5, 12, tzinfo=ZONE)
 
 APPLY = "select * from sync.apply_events($1, $2, $3, $4, $5)"
 
@@ -64,7 +65,7 @@ def make_event(event_id: str, **fields: Any) -> Event:
         "original_start_date": None,
         "visibility": "default",
         "event_type": "default",
-        "provider_updated_at": datetime.now(ZONE),
+        "provider_updated_at": UPDATED_AT,
         **fields,
     }
     return _with_hash(event)
@@ -179,7 +180,8 @@ class Calendar:
             )
         calendar.task_id = await database.fetchval(
             """
-            insert into sync.tasks (kind, subject_id, connection_id, lane, run_at, lease)
+            insert into sync.tasks
+              (kind, subject_id, connection_id, lane, run_at, lease)
             values ('pull', $1, $2, 1, now() + interval '1 minute', $3)
             returning id
             """,
