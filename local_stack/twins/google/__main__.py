@@ -8,7 +8,7 @@ import sys
 import msgspec
 
 from local_stack.twins.google.behaviour import Behaviour, published_quota
-from local_stack.twins.google.serve import base_url, listen, server_of
+from local_stack.twins.google.serve import base_url, listen, server_of, started
 from local_stack.twins.google.twin import GoogleTwin
 
 
@@ -36,9 +36,11 @@ async def _serve(twin: GoogleTwin, port: int) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         ready = {"url": base_url(listener), "accounts": sorted(twin.store.accounts)}
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await started(server, serving)
         sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
         sys.stdout.flush()
-        await server.serve(sockets=[listener])
+        await serving
     return 0
 
 

@@ -1,7 +1,6 @@
 """From an id to an event: a record, or an occurrence that has none of its own yet."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import msgspec
 
@@ -56,16 +55,10 @@ def find(calendar: CalendarState, event_id: str) -> Found:
     series = calendar.events.get(split[0]) if split else None
     if split is None or series is None or series.series is None:
         raise not_found()
-    if not series.series.has(split[1]):
+    start = series.series.find(split[1])
+    if start is None:
         raise not_found()
-    return Found(event_id, None, series, own_original(series, split[1]))
-
-
-def own_original(series: EventRecord, original: When) -> When:
-    """Return an original start in the zone of its series."""
-    assert series.series is not None  # noqa: S101 - asked only of series
-    wall = series.series.wall(original)
-    return next(series.series.starts(wall + timedelta(seconds=1), wall))
+    return Found(event_id, None, series, start)
 
 
 def unchanged(calendar: CalendarState, series: EventRecord, original: When) -> Json:

@@ -98,7 +98,10 @@ class PushSender:
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-        loop.call_soon_threadsafe(self._start, message)
+        if _running_loop() is loop:
+            self._start(message)
+        else:
+            loop.call_soon_threadsafe(self._start, message)
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something in the sender's loop after a while; from any thread."""
@@ -129,6 +132,7 @@ class PushSender:
 
     async def drain(self) -> None:
         """Wait until nothing is on its way any more."""
+        await asyncio.sleep(0)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.sleep(0)
@@ -229,3 +233,10 @@ class PushSender:
         self.log.append(record)
         for listener in self.listeners:
             listener(record)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -23,6 +23,8 @@ def carry_exceptions_over(
     retimed = record.series is None or timing(was) != timing(record.series)
     for exception in list(calendar.exceptions_of(record.id).values()):
         original = exception.original(calendar.time_zone)
+        if not was.has(original):
+            continue  # buried by an earlier change
         if record.series is None:
             _bury(store, calendar, exception)
         elif retimed and behaviour.exceptions_on_retime == "reset":

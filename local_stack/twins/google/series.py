@@ -19,6 +19,7 @@ from local_stack.twins.google.times import When, out_of_gap
 OCCURRENCE_ID = re.compile(r"^(.+)_(\d{8})(?:T(\d{6})Z)?$")
 LINE = re.compile(r"^(RRULE|EXRULE|RDATE|EXDATE)((?:;[^:]*)?):(.+)$", re.IGNORECASE)
 UNTIL = re.compile(r"UNTIL=([0-9TZ]+)", re.IGNORECASE)
+A_MINUTE = timedelta(minutes=1)
 LAST_SECOND = time(23, 59, 59)
 
 
@@ -40,18 +41,28 @@ class Series:
             before: naive, on the wall clock of the series' own zone.
             after: the same.
         """
-        while not self._done and (not self._found or self._found[-1] < before):
-            self._find_next()
-        first = 0 if after is None else bisect_left(self._found, after)
-        for wall in self._found[first : bisect_left(self._found, before)]:
+        position = 0 if after is None else self._position(after)
+        while True:
+            if position == len(self._found) and not self._find_next():
+                return
+            wall = self._found[position]
+            if wall >= before:
+                return
             yield self._when(wall)
+            position += 1
 
     def has(self, original: When) -> bool:
-        """Tell whether an occurrence starts then, by its own time or in UTC."""
+        """Tell whether an occurrence starts then."""
+        return self.find(original) is not None
+
+    def find(self, original: When) -> When | None:
+        """Return the start of the occurrence at that moment, in the series' zone."""
         if isinstance(original, datetime) is (self.zone is None):
-            return False
+            return None
         wall = self.wall(original)
-        return any(self.starts(wall + timedelta(seconds=1), wall))
+        # A start that falls into a skipped hour has a later wall clock than its rule.
+        near = self.starts(wall + A_MINUTE, wall - timedelta(hours=3))
+        return next((when for when in near if _same(when, original)), None)
 
     def wall(self, when: When) -> datetime:
         """Return a time as the wall clock of the series shows it."""
@@ -64,12 +75,19 @@ class Series:
             return wall.date()
         return out_of_gap(wall.replace(tzinfo=self.zone))
 
-    def _find_next(self) -> None:
-        wall = next(self._walls, None)
+    def _position(self, after: datetime) -> int:
+        while not self._found or self._found[-1] < after:
+            if not self._find_next():
+                break
+        return bisect_left(self._found, after)
+
+    def _find_next(self) -> bool:
+        wall = None if self._done else next(self._walls, None)
         if wall is None:
             self._done = True
-        else:
-            self._found.append(wall)
+            return False
+        self._found.append(wall)
+        return True
 
     def _expand(self) -> Iterator[datetime]:
         first = self.wall(self.start)
@@ -120,6 +138,12 @@ class Series:
         if zone_name is None:
             return _naive(text)
         return self.wall(_naive(text).replace(tzinfo=ZoneInfo(zone_name)))
+
+
+def _same(one: When, other: When) -> bool:
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        return one.astimezone(UTC) == other.astimezone(UTC)
+    return one == other
 
 
 def occurrence_id(series_id: str, original: When) -> str:

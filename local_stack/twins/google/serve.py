@@ -42,7 +42,7 @@ async def serving(twin: GoogleTwin, port: int = 0) -> AsyncIterator[str]:
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with asyncio.timeout(START_LIMIT_S):
-                await _started(server, task)
+                await started(server, task)
             yield base_url(listener)
         finally:
             server.should_exit = True
@@ -52,7 +52,7 @@ async def serving(twin: GoogleTwin, port: int = 0) -> AsyncIterator[str]:
 @contextmanager
 def serving_in_thread(twin: GoogleTwin, port: int = 0) -> Iterator[str]:
     """Serve a twin from a thread, for clients that block; yields its base URL."""
-    started = threading.Event()
+    is_up = threading.Event()
     with listen(port) as listener:
         stop: list[uvicorn.Server] = []
 
@@ -60,13 +60,13 @@ def serving_in_thread(twin: GoogleTwin, port: int = 0) -> Iterator[str]:
             server = server_of(twin)
             stop.append(server)
             task = asyncio.create_task(server.serve(sockets=[listener]))
-            await _started(server, task)
-            started.set()
+            await started(server, task)
+            is_up.set()
             await task
 
         thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
         thread.start()
-        if not started.wait(START_LIMIT_S):
+        if not is_up.wait(START_LIMIT_S):
             raise TimeoutError("the twin did not start within 10 s")
         try:
             yield base_url(listener)
@@ -75,7 +75,8 @@ def serving_in_thread(twin: GoogleTwin, port: int = 0) -> Iterator[str]:
             thread.join(START_LIMIT_S)
 
 
-async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+async def started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    """Wait until a server takes requests, or has failed to."""
     # uvicorn tells nobody when it has started; it only sets a flag.
     while not server.started and not task.done():  # noqa: ASYNC110
         await asyncio.sleep(0.005)

@@ -229,7 +229,7 @@ class Store:
             record.elapsed = length(start, end)
             record.span = (instant(start, zone_name), instant(end, zone_name))
             series = Series(start, lines) if lines else None
-        except (ApiError, AttributeError, TypeError):
+        except (ApiError, AttributeError, TypeError, ValueError):
             # Only what was put in verbatim can be so malformed; it is listed as it is.
             record.span, series = None, None
         was = record.series

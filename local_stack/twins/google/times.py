@@ -19,7 +19,7 @@ def zone_named(name: str) -> ZoneInfo:
     """Return a zone; an unknown one is the client's mistake."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError) as problem:
+    except (KeyError, OSError, ValueError) as problem:
         raise invalid(f"Invalid time zone definition: {name}") from problem
 
 
