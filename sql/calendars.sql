@@ -8,7 +8,7 @@ from sync.begin_pull(:task_id, :lease, :calendar_id);
 select sync.begin_full_round(:task_id, :lease, :calendar_id);
 
 -- name: compare_hashes$
-select sync.compare_hashes(:calendar_id, :ids, :hashes, :note_seen);
+select sync.compare_hashes( :calendar_id, :ids, :hashes, :note_seen);
 
 -- name: apply_events^
 select *

@@ -98,7 +98,8 @@ $$;
 comment on function sync.is_time_zone(text) is
 'Whether this names a time zone of the IANA database (Area/Place, or UTC).';
 revoke all on function sync.is_time_zone(text) from public;
-grant execute on function sync.is_time_zone(text) to authenticated, service_role, sync_worker, sync_engine;
+grant execute on function sync.is_time_zone(text)
+to authenticated, service_role, sync_worker, sync_engine;
 
 create function sync.touch_updated_at()
 returns trigger

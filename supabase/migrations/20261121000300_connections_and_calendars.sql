@@ -115,8 +115,10 @@ comment on column public.calendar_watch_channels.provider_channel_id is 'The pro
 comment on column public.calendar_watch_channels.resource_id is 'What the provider wants to hear besides the id when the channel is stopped.';
 create index calendar_watch_channels_calendar
 on public.calendar_watch_channels (calendar_id, organization_id);
-create index calendar_watch_channels_organization on public.calendar_watch_channels (organization_id);
-create unique index calendar_watch_channels_one_active on public.calendar_watch_channels (calendar_id)
+create index calendar_watch_channels_organization
+on public.calendar_watch_channels (organization_id);
+create unique index calendar_watch_channels_one_active
+on public.calendar_watch_channels (calendar_id)
 where status = 'active';
 
 create table sync.calendar_state (

@@ -187,7 +187,8 @@ comment on table public.sync_conflicts is
 'A field that was changed on both sides: all three values, which one won and why. Null winner = a person is asked.';
 create index sync_conflicts_meeting on public.sync_conflicts (meeting_id, organization_id);
 create index sync_conflicts_organization on public.sync_conflicts (organization_id);
-create index sync_conflicts_resolved_by on public.sync_conflicts (resolved_by) where resolved_by is not null;
+create index sync_conflicts_resolved_by on public.sync_conflicts (resolved_by)
+where resolved_by is not null;
 
 create table public.sync_alerts (
   id uuid primary key default gen_random_uuid(),
@@ -201,7 +202,8 @@ create table public.sync_alerts (
 );
 comment on table public.sync_alerts is 'What is wrong, since when, and how to mend it; one open row per kind and subject.';
 comment on column public.sync_alerts.organization_id is 'Null = the operator''s concern, shown to no organization.';
-create unique index sync_alerts_one_open on public.sync_alerts (kind, subject_id) where resolved_at is null;
+create unique index sync_alerts_one_open on public.sync_alerts (kind, subject_id)
+where resolved_at is null;
 create index sync_alerts_organization on public.sync_alerts (organization_id);
 
 create trigger clients_touch before update on public.clients

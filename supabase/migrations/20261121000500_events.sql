@@ -65,7 +65,8 @@ comment on column public.calendar_events.scope is
 'in: projected to a meeting; out_of_scope: not wanted (kind of event, tag, declined); detached: its meeting stays without it.';
 comment on column public.calendar_events.raw is 'What the provider sent; empty for private events.';
 create index calendar_events_organization on public.calendar_events (organization_id);
-create index calendar_events_series on public.calendar_events (series_id) where series_id is not null;
+create index calendar_events_series on public.calendar_events (series_id)
+where series_id is not null;
 create index calendar_events_members on public.calendar_events (calendar_id, series_provider_id)
 where series_provider_id is not null;
 create index calendar_events_meeting on public.calendar_events (meeting_id)

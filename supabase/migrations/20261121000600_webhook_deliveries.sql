@@ -21,7 +21,8 @@ create table sync.webhook_deliveries (
   headers jsonb not null default '{}',
   body jsonb,
   primary key (id, received_at),
-  constraint webhook_deliveries_kind_is_known check (kind in ('hello', 'change', 'lifecycle', 'booking'))
+  constraint webhook_deliveries_kind_is_known
+  check (kind in ('hello', 'change', 'lifecycle', 'booking'))
 ) partition by range (received_at);
 comment on table sync.webhook_deliveries is
 'The queue: every webhook request that was verified and is ours, as received. Append-only, a partition a day.';
