@@ -30,6 +30,7 @@ check: $(SET_UP) ## formatting, types, imports, SQL, and the Supabase CLI on a r
 	@$(BIN)/squawk supabase/migrations/*.sql
 	@$(BIN)/python -m local_stack.node --judges
 	@$(BIN)/python -m local_stack.check_cli
+	@$(BIN)/python -m local_stack.check_plpgsql
 
 format: $(SET_UP) ## put the code into its usual form
 	@$(BIN)/ruff check --fix-only -q .
