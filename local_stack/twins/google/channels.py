@@ -64,6 +64,7 @@ class Channels:
     behaviour: Behaviour
     used_ids: set[str] = field(default_factory=set)
     by_id: dict[str, Channel] = field(default_factory=dict)
+    _by_calendar: dict[str, list[Channel]] = field(default_factory=dict)
 
     def watch(
         self, calendar: CalendarState, asked_as: str, grant: Grant, body: Json
@@ -90,9 +91,14 @@ class Channels:
             client_id=grant.client_id,
             expires_at=self._expiry(body),
         )
-        self.used_ids.add(channel_id)
-        self.by_id[channel_id] = channel
+        self.add(channel)
         return channel
+
+    def add(self, channel: Channel) -> None:
+        """Note a channel, and its id as used for ever."""
+        self.used_ids.add(channel.id)
+        self.by_id[channel.id] = channel
+        self._by_calendar.setdefault(channel.calendar_id, []).append(channel)
 
     def stop(self, grant: Grant, body: Json) -> None:
         """Stop a channel; it may go on sending for a moment."""
@@ -118,13 +124,9 @@ class Channels:
 
     def of(self, calendar: CalendarState) -> list[Channel]:
         """Return the channels that a change of a calendar is announced on."""
-        return [
-            channel
-            for channel in self.by_id.values()
-            if channel.calendar_id == calendar.id
-            and self.is_live(channel)
-            and calendar.role_of(channel.email) != "none"
-        ]
+        live = [c for c in self._by_calendar.get(calendar.id, ()) if self.is_live(c)]
+        self._by_calendar[calendar.id] = live
+        return [c for c in live if calendar.role_of(c.email) != "none"]
 
     def _check(self, calendar: CalendarState, body: Json) -> None:
         if not body.get("id"):

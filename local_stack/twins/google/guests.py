@@ -26,6 +26,9 @@ def send_to_guests(store: Store, calendar: CalendarState, record: EventRecord) -
     """Bring every guest's copy up to what the organizer's record now says."""
     if not is_organizers(record.body):
         return
+    if not record.body.get("attendees") and not store.was_shared(record):
+        return
+    store.shared.add(record.id)
     invited = {a["email"].lower() for a in record.body.get("attendees", ())}
     for guest in list(store.calendars.values()):
         if guest is calendar or guest.id not in store.accounts:

@@ -124,6 +124,14 @@ class CalendarState:
             found.append(self.events[event_id])
         return found[::-1]
 
+    def enter(self, record: EventRecord) -> None:
+        """Note a record as the one that changed last."""
+        self.events[record.id] = record
+        self.changes.pop(record.id, None)
+        self.changes[record.id] = record.version
+        if record.series_id is not None:
+            self.exceptions.setdefault(record.series_id, {})[record.id] = record
+
     def forget(self, record: EventRecord) -> None:
         """Drop a record without a trace, as if it had never been there."""
         self.events.pop(record.id, None)
@@ -156,12 +164,14 @@ class Store:
         self.clock = clock
         self.accounts: dict[str, AccountState] = {}
         self.calendars: dict[str, CalendarState] = {}
+        # Events that have, or had, copies on guests' calendars.
+        self.shared: set[str] = set()
         self.on_change: Callable[[CalendarState], None] = lambda _: None
         self.on_write: Callable[[CalendarState, EventRecord], None] = lambda *_: None
         self._lock = threading.RLock()
         self._depth = 0
         self._touched: dict[str, CalendarState] = {}
-        self._last_etag = 0
+        self.last_etag = 0
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -196,11 +206,21 @@ class Store:
         with self.exclusive():
             self._announce(calendar, record)
 
+    def was_shared(self, record: EventRecord) -> bool:
+        """Tell whether guests may hold a copy of an event or of its series."""
+        return record.id in self.shared or (record.series_id or "") in self.shared
+
     def forget(self, record: EventRecord) -> None:
         """Drop a changed occurrence and its copies: it is like its series again."""
         for calendar in self.calendars.values():
             if record.id in calendar.events:
                 calendar.forget(calendar.events[record.id])
+
+    def restore(self, calendar: CalendarState, record: EventRecord) -> None:
+        """Put an event back as it was, without a new etag and without a push."""
+        self._refresh(calendar, record)
+        calendar.enter(record)
+        self._encode(record)
 
     def _announce(self, calendar: CalendarState, record: EventRecord) -> None:
         calendar.version += 1
@@ -208,17 +228,13 @@ class Store:
         record.version = calendar.version
         record.changed_at = calendar.changed_at = now
         record.etag = self._new_etag(now)
-        calendar.events[record.id] = record
-        calendar.changes.pop(record.id, None)
-        calendar.changes[record.id] = calendar.version
-        if record.series_id is not None:
-            calendar.exceptions.setdefault(record.series_id, {})[record.id] = record
+        calendar.enter(record)
         self._encode(record)
         self._touched[calendar.id] = calendar
 
     def _new_etag(self, now: datetime) -> str:
-        self._last_etag = max(self._last_etag + 2, (now - EPOCH) // MICROSECOND * 2)
-        return f'"{self._last_etag}"'
+        self.last_etag = max(self.last_etag + 2, (now - EPOCH) // MICROSECOND * 2)
+        return f'"{self.last_etag}"'
 
     def _refresh(self, calendar: CalendarState, record: EventRecord) -> None:
         """Work out anew what follows from an event's times and rule."""

@@ -16,6 +16,7 @@ from local_stack.twins.google.control import ControlRoutes
 from local_stack.twins.google.guests import send_to_guests
 from local_stack.twins.google.http import ApiRoutes, CallLog
 from local_stack.twins.google.listing import Lister
+from local_stack.twins.google.memory import dump, load
 from local_stack.twins.google.oauth import OAuth
 from local_stack.twins.google.oauth_routes import OAuthRoutes
 from local_stack.twins.google.people import Account, People
@@ -86,6 +87,14 @@ class GoogleTwin:
     def calendar(self, calendar_id: str) -> Calendar:
         """Return a calendar, as its owner sees it."""
         return self.people.calendar(calendar_id)
+
+    def dump(self) -> bytes:
+        """Return everything the twin knows, for `load` after a restart."""
+        return dump(self)
+
+    def load(self, document: bytes) -> None:
+        """Take over what another twin knew: events, tokens, cursors, channels."""
+        load(self, document)
 
     def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
         """Send pushes below a prefix (`https://hooks.test`) through a transport."""
