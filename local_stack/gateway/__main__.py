@@ -1,4 +1,4 @@
-"""`python -m local_stack.gateway`: the gateway alone, before any Postgres with a slot."""
+"""`python -m local_stack.gateway`: the gateway alone, before any Postgres."""
 
 import argparse
 import asyncio

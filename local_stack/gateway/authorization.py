@@ -1,4 +1,4 @@
-"""May this client read or write a private channel? The policies on realtime.messages say.
+"""May a client read or write a private channel? The policies on realtime.messages say.
 
 As on the real server: in a transaction that is rolled back, rows are written to
 realtime.messages and looked for as the client (to read), or written as the client.
@@ -105,7 +105,10 @@ class Authorization:
     ) -> list[asyncpg.Record]:
         """Return a private topic's last broadcasts, oldest first."""
         async with self._asking() as connection:
-            return await connection.fetch(query("replay"), topic, since_ms, limit)
+            rows: list[asyncpg.Record] = await connection.fetch(
+                query("replay"), topic, since_ms, limit
+            )
+        return rows
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Any]:

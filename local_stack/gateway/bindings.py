@@ -1,4 +1,4 @@
-"""What a client wants to hear of tables: bindings and their filters, as it wrote them."""
+"""What a client wants to hear of tables: bindings and their filters."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def binding_id(params: Mapping[str, Any]) -> int:
 
 
 def read_binding(params: Mapping[str, Any]) -> Binding:
-    """Read one entry of `postgres_changes`; BindingRefused says what is wrong with it."""
+    """Read one entry of `postgres_changes`; BindingRefused says what is wrong."""
     select = _read_select(params)
     schema, table = _read_names(params)
     if select is not None and "*" in {schema, table}:
@@ -194,7 +194,8 @@ def _read_value(operator: str, value: str) -> str:
 def _unquoted(value: str) -> str:
     if not value.startswith('"'):
         return value
-    chars, place = [], 1
+    chars: list[str] = []
+    place = 1
     while place < len(value):
         char = value[place]
         if char == '"':

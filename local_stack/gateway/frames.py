@@ -1,7 +1,7 @@
 """Frames on the wire: vsn 1.0.0 objects, vsn 2.0.0 arrays, and the two binary kinds.
 
-Frames to clients are built as finished WebSocket frames, so that one broadcast is encoded
-once for each version and the same bytes go to every socket.
+Frames to clients are built as finished WebSocket frames, so that one broadcast is
+encoded once for each version and the same bytes go to every socket.
 """
 
 import struct
@@ -163,7 +163,7 @@ def close(version: Version, topic: str, join_ref: object) -> bytes:
 
 
 def user_broadcast(topic: str, user: UserPayload, metadata: bytes = b"") -> bytes:
-    """Build a kind 4 frame; MalformedFrame if a string is longer than its length byte."""
+    """Build a kind 4 frame; MalformedFrame if a name exceeds its length byte."""
     names = [topic.encode(), user.event.encode(), metadata]
     if any(len(name) > _SHORT for name in names):
         raise MalformedFrame("topic, event and metadata have 255 bytes at most")

@@ -1,4 +1,4 @@
-"""Broadcasts over HTTP: many at once, or one whose topic and event stand in the path."""
+"""Broadcasts over HTTP: many at once, or one named by its path."""
 
 import re
 from typing import Any, Final

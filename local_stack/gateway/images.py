@@ -24,7 +24,7 @@ Values = Mapping[str, msgspec.Raw]
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """A change with its values as JSON; `record` lacks what the change did not carry."""
+    """A change, values as JSON; `record` lacks what the change did not carry."""
 
     relation: Relation
     kind: Kind
@@ -127,10 +127,13 @@ def row_change(
     relation = change.relation
     new = next(images) if change.new is not None else None
     old = next(images) if change.old is not None else None
-    record = new and _present(change.new, relation, new, table.generated)
-    old_record = old and _present(
-        change.old, relation, old, _generated_of_old(relation, table), is_old=True
-    )
+    record: Values | None = None
+    old_record: Values | None = None
+    if new is not None:
+        record = _present(change.new, relation, new, table.generated)
+    if old is not None:
+        generated = table.generated if relation.full_identity else frozenset()
+        old_record = _present(change.old, relation, old, generated, is_old=True)
     filterable = frozenset(record if record is not None else old_record or {})
     if change.kind == "UPDATE" and record is not None and old_record is None:
         # an unchanged key is not sent again, but clients get it
@@ -152,10 +155,6 @@ def row_change(
         has_key=bool(table.key) and filterable.issuperset(table.key),
         too_large=carried > record_bytes,
     )
-
-
-def _generated_of_old(relation: Relation, table: Table) -> frozenset[str]:
-    return table.generated if relation.full_identity else frozenset()
 
 
 def _present(

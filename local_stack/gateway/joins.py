@@ -41,7 +41,7 @@ class Join:
 def read_join(payload: Any, topic: str) -> Join:
     """Read the payload of phx_join on a topic (without its prefix)."""
     payload = _map(payload)
-    config, broadcast = _map(payload.get("config")), {}
+    config = _map(payload.get("config"))
     broadcast, presence = _map(config.get("broadcast")), _map(config.get("presence"))
     private = _flag(config.get("private"))
     key = presence.get("key")

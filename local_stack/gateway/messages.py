@@ -1,4 +1,4 @@
-"""Broadcasts from the database: rows of realtime.messages, on their way to their rooms."""
+"""Broadcasts from the database: rows of realtime.messages, on their way to rooms."""
 
 from typing import Final
 

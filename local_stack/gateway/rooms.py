@@ -1,4 +1,7 @@
-"""Rooms: who hears what is said on a topic. A public and a private one may share a name."""
+"""Rooms: who hears what is said on a topic.
+
+A public and a private room may share a name, and are two rooms all the same.
+"""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple

@@ -56,7 +56,7 @@ class _TableWork:
 
 
 class RowDelivery:
-    """Takes transactions in at once, and delivers their rows in order, in its own time."""
+    """Takes transactions in at once; delivers their rows in order, in its own time."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The gateway, put together: sockets in front, a replication stream and pools behind."""
+"""The gateway, put together: sockets in front, a stream and pools behind."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,8 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings):
         self.settings = settings
-        self.connections: set[Connection] = set()
+        self._connections: set[Connection] = set()
+        self._all_gone = asyncio.Event()
         self.slot = f"supacal_gateway_{os.getpid()}_{secrets.token_hex(4)}"
         self._sockets: set[Socket] = set()
         self._tokens = Tokens(settings.jwt_secret, settings.opaque_keys)
@@ -177,13 +178,15 @@ class Gateway:
 
     async def _hang_up(self) -> None:
         self._server.close()
-        for connection in list(self.connections):
+        if not self._connections:
+            return
+        self._all_gone.clear()
+        for connection in list(self._connections):
             connection.close(GOING_AWAY, "the gateway stops")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                while self.connections:
-                    await asyncio.sleep(0.01)
-        for connection in list(self.connections):
+                await self._all_gone.wait()
+        for connection in list(self._connections):
             connection.transport.abort()
 
     def _run(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
@@ -197,6 +200,14 @@ class Gateway:
         self._stack.push_async_callback(end)
 
     # -- what arrives
+
+    def connected(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def disconnected(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_gone.set()
 
     def _take(self, transaction: Transaction) -> None:
         """Broadcasts go out at once; rows wait for their access checks elsewhere."""

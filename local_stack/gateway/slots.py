@@ -1,4 +1,4 @@
-"""The gateway's replication slot: made at start, made again if lost, dropped at the end."""
+"""The gateway's replication slot: made at start, again if lost, dropped at the end."""
 
 import asyncio
 import contextlib

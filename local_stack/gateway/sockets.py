@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Socket:
-    """One client. A frame is done before the next is looked at, as on the real server."""
+    """One client. A frame is done before the next is looked at."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
 """The replication stream: committed transactions, as they commit, each exactly once.
 
 psycopg's libpq speaks the protocol (COPY BOTH) and the event loop watches its socket: a
-transaction is handed over in the same turn of the loop in which its bytes arrive. The slot
-lives as long as the gateway, not as long as a connection: after a broken one, the server
-sends again what we did not confirm, and what was handed over already is left out by its
-place in the log.
+transaction is handed over in the same turn of the loop in which its bytes arrive. The
+slot lives as long as the gateway, not as long as a connection: after a broken one, the
+server sends again what we did not confirm, and what was handed over already is left out
+by its place in the log.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ _DATA, _KEEPALIVE = b"w", b"k"
 _ANSWER: Final = 1  # asks the server to say that it lives
 # Text that every type reads back, whatever the database's own settings are.
 SESSION: Final = (
-    "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=1 "
-    "-c bytea_output=hex -c client_min_messages=warning"
+    "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres "
+    "-c extra_float_digits=1 -c bytea_output=hex -c client_min_messages=warning"
 )
 
 log = structlog.get_logger()
@@ -239,17 +239,22 @@ def _open(database_url: str, statement: str) -> pq.abc.PGconn:
     }
     pairs = (key + b"='" + _escaped(value) + b"'" for key, value in given.items())
     connection = pq.PGconn.connect(b" ".join(pairs))
-    try:
-        if connection.status != pq.ConnStatus.OK:
-            raise StreamBroken(connection.get_error_message())
-        result = connection.exec_(statement.encode())
-        if result.status != pq.ExecStatus.COPY_BOTH:
-            raise StreamBroken(result.get_error_message())
-        connection.nonblocking = 1
-    except BaseException:
+    trouble = _start_copy(connection, statement)
+    if trouble:
         connection.finish()
-        raise
+        raise StreamBroken(trouble)
     return connection
+
+
+def _start_copy(connection: pq.abc.PGconn, statement: str) -> str:
+    """Put a connection into COPY BOTH; returns why it could not be."""
+    if connection.status != pq.ConnStatus.OK:
+        return connection.get_error_message()
+    result = connection.exec_(statement.encode())
+    if result.status != pq.ExecStatus.COPY_BOTH:
+        return result.get_error_message()
+    connection.nonblocking = 1
+    return ""
 
 
 def _escaped(value: bytes) -> bytes:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import structlog
@@ -118,7 +118,7 @@ def _matches(name: str, actual: str) -> bool:
 class _Check:
     """Asks the database about bindings, in the server's words for what it refuses."""
 
-    def __init__(self, connection: asyncpg.Connection, publication: str, role: str):
+    def __init__(self, connection: Any, publication: str, role: str):
         self._connection = connection
         self._publication = publication
         self._role = role

@@ -1,10 +1,11 @@
 """One TCP connection: a WebSocket or a few HTTP requests, on the same port.
 
 The `websockets` server answers GET only, and Realtime's HTTP broadcast is a POST to the
-port of its sockets. So a connection is read here: `websockets` (its I/O-free part) speaks
-WebSocket, `httptools` parses the rest. Frames are written straight to the transport: no
-task and no queue lie between a broadcast and the kernel, and the transport's buffer is
-the only place where a slow client's frames can pile up, so that is what is bounded.
+port of its sockets. So a connection is read here: `websockets` (its I/O-free part)
+speaks WebSocket, `httptools` parses the rest. Frames are written straight to the
+transport: no task and no queue lie between a broadcast and the kernel, and the
+transport's buffer is the only place where a slow client's frames can pile up, so
+that is what is bounded.
 """
 
 import asyncio
@@ -75,7 +76,8 @@ class Listener(Protocol):
 class Application(Protocol):
     """The gateway, as its connections see it."""
 
-    connections: "set[Connection]"
+    def connected(self, connection: "Connection") -> None: ...
+    def disconnected(self, connection: "Connection") -> None: ...
 
     def open_socket(
         self, connection: "Connection", request: HttpRequest
@@ -108,10 +110,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not asyncio's by class.
         self.transport = cast(asyncio.Transport, transport)
-        self._application.connections.add(self)
+        self._application.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._application.connections.discard(self)
+        self._application.disconnected(self)
         if self._listener is not None:
             self._listener.lost()
             self._listener = None

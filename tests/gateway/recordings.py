@@ -1,16 +1,16 @@
 """Recordings of a Realtime server: where they lie, and what makes two of them equal.
 
-A recording is a scenario (set-up SQL, steps) and the frames that each subscriber got. What
-differs from run to run is replaced by numbers before a comparison, and what the real
-server does not promise (the order of topics on one socket) is not compared.
+A recording is a scenario (set-up SQL, steps) and the frames that each subscriber got.
+What differs from run to run is replaced by numbers before a comparison, and what the
+real server does not promise (the order of topics on one socket) is not compared.
 """
 
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,7 @@ class Normaliser:
     def _value(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
             return {
-                UUID.sub(self._uuid, k): self._value(value[k], k)
-                for k in sorted(value)
+                UUID.sub(self._uuid, k): self._value(value[k], k) for k in sorted(value)
             }
         if isinstance(value, list):
             return [self._value(inner, key) for inner in value]
@@ -148,10 +147,25 @@ def expected(recording: Mapping[str, Any]) -> Frames:
     return normalised(recording, frames)
 
 
-def in_comparable_order(frames: list[Any], order: str) -> object:
-    """Sort frames by what their order does not say."""
+def differences(wanted: list[Any], got: list[Any], order: str) -> list[str]:
+    """What is missing, more or elsewhere, as far as the order says anything."""
     if order == "any":
-        return Counter(json.dumps(frame, sort_keys=True) for frame in frames)
+        wanted, got = sorted(wanted, key=json.dumps), sorted(got, key=json.dumps)
+    by_place, found = _groups(wanted, order), _groups(got, order)
+    told = []
+    for place in {**by_place, **found}:
+        pairs = zip_longest(by_place.get(place, []), found.get(place, []))
+        for number, (one, other) in enumerate(pairs):
+            if one != other:
+                told.append(
+                    f"{place} frame {number}:\n  wanted {json.dumps(one)}\n"
+                    f"  got    {json.dumps(other)}"
+                )
+                break
+    return told
+
+
+def _groups(frames: list[Any], order: str) -> dict[tuple[str, str], list[Any]]:
     groups: dict[tuple[str, str], list[Any]] = {}
     for frame in frames:
         topic, event = _place(frame)

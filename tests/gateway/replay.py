@@ -14,6 +14,8 @@ import jwt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.sessions import Connection
+
 SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 SETTLE_S = 0.03
 SILENCE_S = 0.25
@@ -34,7 +36,7 @@ def make_token(spec: Mapping[str, Any]) -> str:
 class Replay:
     """One run of one recording."""
 
-    def __init__(self, url: str, recording: Mapping[str, Any], database: asyncpg.Connection):
+    def __init__(self, url: str, recording: Mapping[str, Any], database: Connection):
         self._url = url
         self._recording = recording
         self._database = database
@@ -56,9 +58,11 @@ class Replay:
                     self.results[place] = result
             await self._silence(SILENCE_S)
         finally:
-            for socket in self._sockets.values():
-                await socket.close()
-            await asyncio.gather(*self._readers)
+            # what the others hear of these goodbyes is no part of the scenario
+            for reader in self._readers:
+                reader.cancel()
+            await asyncio.gather(*self._readers, return_exceptions=True)
+            await asyncio.gather(*(s.close() for s in self._sockets.values()))
 
     # -- steps
 

@@ -27,8 +27,7 @@ async def test_the_gateway_answers_as_the_recorded_server_did(
     wanted = recordings.expected(recording)
     got = recordings.normalised(recording, replay.frames)
     for name, order in recording["order"].items():
-        assert recordings.in_comparable_order(
-            got[name], order
-        ) == recordings.in_comparable_order(wanted[name], order), name
+        told = recordings.differences(wanted[name], got[name], order)
+        assert not told, "\n".join([f"{name}:", *told])
     for place, step in enumerate(recording["steps"]):
         assert replay.results.get(place) == step.get("result"), step
