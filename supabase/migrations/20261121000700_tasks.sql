@@ -648,18 +648,29 @@ declare
   v_now timestamptz := sync.clock();
 begin
   perform sync.request_tasks(
-    array_agg('watch'::text), array_agg(calendar.id), array_agg(calendar.connection_id),
-    array_agg(0::smallint), array_agg(v_now)
+    array_agg(wanted.kind), array_agg(wanted.subject_id),
+    array_fill(new.id, array[count(*)::integer]),
+    array_fill(0::smallint, array[count(*)::integer]),
+    array_fill(v_now, array[count(*)::integer])
   )
-  from public.calendars as calendar
-  where calendar.connection_id = new.id and calendar.sync_enabled
+  from (
+    select 'watch' as kind, calendar.id as subject_id
+    from public.calendars as calendar
+    where calendar.connection_id = new.id and calendar.sync_enabled
+    union all
+    -- What a claim put off until now. (A pull comes with its channel.)
+    select task.kind, task.subject_id
+    from sync.tasks as task
+    where task.connection_id = new.id and task.run_at = 'infinity'
+      and task.kind not in ('watch', 'pull')
+  ) as wanted
   having count(*) > 0;
   perform sync.resolve_alert('access_lost', new.id);
   return null;
 end;
 $$;
 comment on function sync.on_connection_activated() is
-'Row trigger: a connection that works again has its calendars watched and pulled.';
+'Row trigger: a connection that works again has its calendars watched and pulled, and done what waited for it.';
 revoke all on function sync.on_connection_activated() from public;
 
 create trigger calendar_connections_activated after update of status on public.calendar_connections

@@ -195,6 +195,18 @@ async def test_an_inactive_connections_tasks_wait_until_it_is_active(
     assert leaving in {task["subject_id"] for task in await claim(worker)}
 
 
+async def test_what_waited_for_a_connection_is_due_when_it_works_again(
+    database: Connection, worker: Connection, clock: DatabaseClock, account: UUID
+) -> None:
+    await database.execute("update public.calendar_connections set status = 'paused'")
+    waiting = await request(worker, kind="push", connection_id=account)
+    assert await claim(worker) == []
+
+    await database.execute("update public.calendar_connections set status = 'active'")
+
+    assert [task["subject_id"] for task in await claim(worker)] == [waiting]
+
+
 async def test_claiming_tells_when_the_next_task_falls_due(
     worker: Connection, clock: DatabaseClock
 ) -> None:
