@@ -211,11 +211,7 @@ begin
     lower(told.organizer_email),
     coalesce(told.is_organizer, old.is_organizer, true),
     told.own_response,
-    case
-      when told.is_private then '[]'
-      when jsonb_typeof(told.attendees) = 'array' then told.attendees
-      else coalesce(old.attendees, '[]')
-    end,
+    case when told.is_private then '[]' else people.attendees end,
     case when not told.is_private then guest.name end,
     case when not told.is_private then guest.email end,
     case when not told.is_private then told.conference_url end,
@@ -229,7 +225,7 @@ begin
     case when told.is_private then '{}' else coalesce(told.raw, '{}') end,
     case when told.is_private then jsonb_build_object(
       'title', told.title, 'description', told.description, 'location', told.location,
-      'attendees', case when jsonb_typeof(told.attendees) = 'array' then told.attendees else '[]' end,
+      'attendees', people.attendees,
       'conference_url', told.conference_url, 'raw', coalesce(told.raw, '{}')
     ) end,
     case
@@ -289,13 +285,17 @@ begin
       else span.starts_at <> told.original_start
     end as from_slot
   ) as moved
+  cross join lateral (
+    select case
+      when jsonb_typeof(told.attendees) = 'array' then told.attendees
+      else coalesce(old.attendees, '[]') -- not told: as they are known
+    end as attendees
+  ) as people
   left join lateral (
     select
       nullif(btrim(attendee.person ->> 'name'), '') as name,
       nullif(lower(btrim(attendee.person ->> 'email')), '') as email
-    from jsonb_array_elements(
-      case when jsonb_typeof(told.attendees) = 'array' then told.attendees else '[]' end
-    ) with ordinality as attendee (person, place)
+    from jsonb_array_elements(people.attendees) with ordinality as attendee (person, place)
     where coalesce(attendee.person ->> 'self', 'false') <> 'true'
       and coalesce(attendee.person ->> 'organizer', 'false') <> 'true'
       and coalesce(attendee.person ->> 'resource', 'false') <> 'true'
