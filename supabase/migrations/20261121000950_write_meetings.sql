@@ -124,8 +124,6 @@ as $$
 declare
   v_count integer;
 begin
-  -- First, while these still have their edits; what follows is for those without.
-  v_count := sync.merge_edited(p_batch);
   with theirs as (
     select
       staged.meeting_id, staged.event_id,
@@ -182,7 +180,8 @@ begin
       theirs.conference_url, theirs.attendee_name, theirs.attendee_email, 'synced', null
     );
   get diagnostics v_count = row_count;
-  return v_count;
+  -- Then those with edits: a merge may leave none, and ours must stand all the same.
+  return v_count + sync.merge_edited(p_batch);
 end;
 $$;
 comment on function sync.update_meetings(sync.batch) is

@@ -18,13 +18,17 @@ begin
   from (values
     ('id', p_new.id is distinct from p_old.id),
     ('organization_id', p_new.organization_id is distinct from p_old.organization_id),
-    ('calendar_id', p_old.calendar_id is not null and p_new.calendar_id is distinct from p_old.calendar_id),
-    ('event_id', p_new.event_id is distinct from p_old.event_id),
+    -- Emptied by a foreign key: the calendar, event or meeting was deleted. Users have no right to.
+    ('calendar_id', p_new.calendar_id <> p_old.calendar_id),
+    ('event_id', p_new.event_id is not null and p_new.event_id is distinct from p_old.event_id),
     ('sync_state', p_new.sync_state is distinct from p_old.sync_state),
     ('sync_error', p_new.sync_error is distinct from p_old.sync_error),
     ('edits', p_new.edits is distinct from p_old.edits),
     ('version', p_new.version is distinct from p_old.version),
-    ('merged_into', p_new.merged_into is distinct from p_old.merged_into),
+    (
+      'merged_into',
+      p_new.merged_into is not null and p_new.merged_into is distinct from p_old.merged_into
+    ),
     ('created_at', p_new.created_at is distinct from p_old.created_at)
   ) as touched (name, is_touched)
   where touched.is_touched;
@@ -89,6 +93,14 @@ begin
     return new;
   end if;
   new.version := old.version + 1;
+
+  if new.calendar_id is null and old.calendar_id is not null then
+    -- Its calendar was deleted: from now on it is here only.
+    new.sync_state := 'local';
+    new.sync_error := null;
+    new.edits := '{}';
+    return new;
+  end if;
 
   select event.scope into v_scope
   from public.calendar_events as event

@@ -24,9 +24,7 @@ NOW = datetime.now(ZONE).replace(microsecond=0)
 
 
 async def statuses(database: Connection) -> dict[str, str]:
-    return {
-        meeting["title"]: meeting["status"] for meeting in await meetings(database)
-    }
+    return {meeting["title"]: meeting["status"] for meeting in await meetings(database)}
 
 
 async def colleague_of(

@@ -180,7 +180,9 @@ async def test_a_tag_taken_off_and_put_back_is_the_same_meeting(
     assert await calendar.apply(make_event("a", title="Ann")) == {"detached": 1}
     (kept,) = await meetings(database)
     assert (kept["title"], kept["status"]) == ("Ann [VISIT]", "confirmed")
-    assert await calendar.apply(make_event("a", title="Ann B [visit]")) == {"updated": 1}
+    assert await calendar.apply(make_event("a", title="Ann B [visit]")) == {
+        "updated": 1
+    }
     (back,) = await meetings(database)
     assert (back["id"], back["title"]) == (before["id"], "Ann B [visit]")
     assert back["sync_state"] == "synced"
@@ -217,7 +219,8 @@ async def test_a_private_event_shows_as_busy_to_everybody_but_its_owner(
     for shown in (meeting, row):
         assert shown["title"] == "Busy"
         assert not any(
-            word in str(dict(shown)) for word in ("ivorce", "case 12", "Court", "lawyer")
+            word in str(dict(shown))
+            for word in ("ivorce", "case 12", "Court", "lawyer")
         )
     details = await database.fetchrow("select * from public.private_event_details")
     assert details["title"] == "Divorce lawyer"

@@ -51,9 +51,7 @@ async def test_an_empty_round_changes_no_public_row(
     }
 
 
-async def test_backfill_only_moves_on(
-    calendar: Calendar, database: Connection
-) -> None:
+async def test_backfill_only_moves_on(calendar: Calendar, database: Connection) -> None:
     for step, then in (
         ("upcoming", "upcoming"),
         ("complete", "complete"),
@@ -75,8 +73,6 @@ async def test_a_full_round_saves_its_window(
     assert row["window_end"].astimezone(ZONE) == end
 
 
-async def test_nothing_is_left_staged(
-    calendar: Calendar, database: Connection
-) -> None:
+async def test_nothing_is_left_staged(calendar: Calendar, database: Connection) -> None:
     await calendar.apply(make_event("a"), make_event("b", time_zone="nowhere"))
     assert await database.fetchval("select count(*) from sync.staged_events") == 0

@@ -141,9 +141,7 @@ async def test_a_shift_at_the_windows_edge_moves_every_meeting_by_as_much(
         (make_series("s", later[0]), expand("s", later[:5])[1]), window_end=end
     )
     after = await ids_by_start(database)
-    assert after == {
-        start + timedelta(days=1): before[start] for start in starts[:5]
-    }
+    assert after == {start + timedelta(days=1): before[start] for start in starts[:5]}
 
 
 async def test_what_lies_outside_the_window_read_is_left_alone(
@@ -173,9 +171,7 @@ async def test_this_and_following_hands_the_rest_to_the_new_series(
     after = await ids_by_start(database)
     assert after == {
         **{start: before[start] for start in starts[:3]},
-        **{
-            new: before[old] for old, new in zip(starts[3:], later, strict=True)
-        },
+        **{new: before[old] for old, new in zip(starts[3:], later, strict=True)},
     }
 
 
@@ -229,7 +225,9 @@ async def test_a_moved_occurrence_keeps_its_meeting(
     starts = weekly(coming(), 3)
     await calendar.apply_series(expand("s", starts))
     before = await ids_by_start(database)
-    moved = make_occurrence("s", starts[1], role="exception", starts_at=coming(2, hour=16))
+    moved = make_occurrence(
+        "s", starts[1], role="exception", starts_at=coming(2, hour=16)
+    )
     assert await calendar.apply(moved) == {"updated": 1}
     after = await ids_by_start(database)
     assert after[coming(2, hour=16)] == before[starts[1]]
@@ -303,7 +301,9 @@ async def test_an_exception_before_its_series_is_linked_when_that_comes(
     calendar: Calendar, database: Connection
 ) -> None:
     starts = weekly(coming(), 3)
-    moved = make_occurrence("s", starts[1], role="exception", starts_at=coming(2, hour=16))
+    moved = make_occurrence(
+        "s", starts[1], role="exception", starts_at=coming(2, hour=16)
+    )
     assert await calendar.apply(moved) == {"created": 1}
     assert (await mirrored(database, moved["provider_event_id"]))["series_id"] is None
     head, members = expand("s", starts)
