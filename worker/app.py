@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -28,6 +28,10 @@ POOL_SIZE = 8
 HTTP_TIMEOUT_S = 30
 CLOSE_WITHIN_S = 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+HandlersOf = Callable[
+    [WorkerSettings, asyncpg.Pool, httpx2.AsyncClient], Mapping[str, Handler]
+]
 
 log = structlog.get_logger()
 
@@ -63,14 +67,21 @@ class Worker:
             listening.cancel()
 
     def stop(self) -> None:
-        """Claim nothing more; what runs may end by itself for 8 s."""
+        """Claim nothing more; what runs may end by itself for 7 s."""
         self._dispatcher.stop()
 
+    def abandoned(self) -> bool:
+        """Whether, after ``run``, a handler goes on though it was cancelled."""
+        return self._dispatcher.abandoned()
 
-async def serve(settings: WorkerSettings) -> None:
+
+async def serve(
+    settings: WorkerSettings, handlers_of: HandlersOf | None = None
+) -> None:
     """Work until SIGTERM or SIGINT and be gone within 10 s; at the second, at once."""
     async with _resources(settings) as (pool, http):
-        worker = Worker(settings, all_handlers(settings, pool, http))
+        handlers = (handlers_of or all_handlers)(settings, pool, http)
+        worker = Worker(settings, handlers)
         working = asyncio.ensure_future(worker.run())
         asked_to_stop = False
 
@@ -86,6 +97,10 @@ async def serve(settings: WorkerSettings) -> None:
             loop.add_signal_handler(number, on_signal)
         log.info("worker.started", pid=os.getpid(), slots=settings.supacal_worker_slots)
         await asyncio.wait({working})
+        if worker.abandoned():
+            # Nothing in the event loop would end it, nor the process with it.
+            log.error("worker.abandoned", remedy="A handler ignores its cancellation.")
+            os._exit(1)
         if not working.cancelled():
             working.result()
 

@@ -43,7 +43,7 @@ class Pace:
     # Calls have time-outs of their own; this is for what nobody has thought of.
     run_limit_s: float = 900
     # What runs when the worker is told to stop may end by itself for so long.
-    stop_within_s: float = 8
+    stop_within_s: float = 7
 
 
 class Dispatcher:
@@ -66,6 +66,7 @@ class Dispatcher:
         self._records: list[Ended] = []
         # Whether the last answer was lost: then "not held" may mean "done already".
         self._uncertain = False
+        self._cancelled: list[asyncio.Task[None]] = []
         self._stir = asyncio.Event()
         self._retry = asyncio.Event()
         self._stopping = False
@@ -103,9 +104,12 @@ class Dispatcher:
                 await self._turn()
             await self._wind_up()
         finally:
-            for run in self._leases.end_all():
-                run.cancel()
+            self._cancel_all()
             self._line.hang_up()
+
+    def abandoned(self) -> bool:
+        """Whether, after ``run``, a handler goes on though it was cancelled."""
+        return not all(job.done() for job in self._cancelled)
 
     async def _turn(self) -> None:
         """Wait for a reason to ask the database something, and ask it."""
@@ -127,7 +131,7 @@ class Dispatcher:
         )
 
     def _wake_at(self) -> float:
-        if self._good or self._bad or self._records or self._stopping:
+        if self._good or self._bad or self._records:
             return 0
         if len(self._leases) >= self._pace.slots:
             return self._leases.renew_at
@@ -138,6 +142,8 @@ class Dispatcher:
         self._stir.clear()
         if moment > time.monotonic():
             await _happens_before(self._stir, moment)
+        else:
+            await asyncio.sleep(0)  # what has just begun may end already
 
     async def _pause(self) -> None:
         """Wait to ask again, or until the listener has found the database."""
@@ -261,20 +267,24 @@ class Dispatcher:
         return bool(len(self._leases) or self._good or self._bad or self._records)
 
     async def _hand_back(self) -> int:
-        runs = self._leases.end_all()
+        runs = self._cancel_all()
         if not runs:
             return 0
-        for run in runs:
-            run.cancel()
         # They are given back when they have let go, or whoever takes them meets them.
-        await asyncio.wait(
-            [run.job for run in runs if run.job], timeout=HAND_BACK_WITHIN_S / 2
-        )
+        await asyncio.wait(self._cancelled, timeout=HAND_BACK_WITHIN_S / 2)
         try:
             async with asyncio.timeout(HAND_BACK_WITHIN_S):
                 return await self._line.ask(lambda c: hand_back(c, runs))
         except (NoAnswer, TimeoutError):
             return 0  # due again when their leases run out
+
+    def _cancel_all(self) -> list[Run]:
+        runs = self._leases.end_all()
+        for run in runs:
+            if run.job is not None:
+                run.job.cancel()
+                self._cancelled.append(run.job)
+        return runs
 
 
 async def _happens_before(event: asyncio.Event, moment: float) -> None:
