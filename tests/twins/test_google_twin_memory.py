@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from local_stack.twins.google import Account, Behaviour, Calendar, GoogleTwin
+import pytest
+
+from local_stack.twins.google import (
+    Account,
+    Behaviour,
+    Calendar,
+    GoogleTwin,
+    Unreadable,
+)
 from runtime.clock import ManualClock
 from tests.twins.google_calls import EVENTS, Calls, Inbox, berlin, refusal
 
@@ -53,3 +61,13 @@ async def test_its_refresh_tokens_live_on(
 
     async with Calls(again, str(renewed["access_token"])) as calls:
         assert (await calls.http.get(EVENTS)).status_code == 200
+
+
+@pytest.mark.parametrize("document", [b"", b"{}", b"[1]", b"not JSON"])
+async def test_what_no_twin_wrote_is_refused_whole(
+    google: GoogleTwin, document: bytes
+) -> None:
+    with pytest.raises(Unreadable):
+        google.load(document)
+
+    assert google.store.accounts == {}

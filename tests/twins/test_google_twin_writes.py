@@ -296,3 +296,22 @@ async def test_malformed_events_can_be_put_in_and_are_listed_as_they_are(
 
     assert len(await calls.items()) == 3
     assert len(await calls.items(singleEvents="true", orderBy="startTime")) == 3
+
+
+async def test_a_meet_link_is_made_and_cleared_by_clients_that_know_of_them(
+    calls: Calls,
+) -> None:
+    request = {"requestId": "r1", "conferenceSolutionKey": {"type": "hangoutsMeet"}}
+    body = {**timed(24, 9), "conferenceData": {"createRequest": request}}
+    knows = {"conferenceDataVersion": 1}
+
+    ignored = (await calls.http.post(EVENTS, json=body)).json()
+    made = (await calls.http.post(EVENTS, json=body, params=knows)).json()
+    url = ONE.format(made["id"])
+    kept = (await calls.http.put(url, json=timed(25, 9))).json()
+    cleared = (await calls.http.put(url, json=timed(25, 9), params=knows)).json()
+
+    assert "conferenceData" not in ignored
+    [entry] = made["conferenceData"]["entryPoints"]
+    assert entry["uri"] == made["hangoutLink"] == kept["hangoutLink"]
+    assert not {"hangoutLink", "conferenceData"} & cleared.keys()

@@ -1,6 +1,7 @@
 """The twin of Google Calendar."""
 
 from local_stack.twins.google.behaviour import Behaviour
+from local_stack.twins.google.memory import Unreadable
 from local_stack.twins.google.people import Account
 from local_stack.twins.google.personal_calendars import Calendar
 from local_stack.twins.google.personal_events import Event
@@ -15,6 +16,7 @@ __all__ = [
     "Event",
     "GoogleTwin",
     "PushRecord",
+    "Unreadable",
     "serving",
     "serving_in_thread",
 ]

@@ -7,6 +7,7 @@ import msgspec
 
 from local_stack.twins.google import calendar_lists
 from local_stack.twins.google.channels import Channels
+from local_stack.twins.google.conferences import heard, heard_patch
 from local_stack.twins.google.errors import not_found, required
 from local_stack.twins.google.listing import Lister
 from local_stack.twins.google.oauth import Grant, require_scope
@@ -148,12 +149,12 @@ class Api:
 
     def insert(self, call: Call) -> Answer:
         calendar = self._calendar(call)
-        found = self.writer.insert(calendar, call.email, call.body)
+        found = self.writer.insert(calendar, call.email, self._heard(call))
         return self._shown(call, calendar, found)
 
     def import_(self, call: Call) -> Answer:
         calendar = self._calendar(call)
-        found = self.writer.import_(calendar, call.email, call.body)
+        found = self.writer.import_(calendar, call.email, self._heard(call))
         return self._shown(call, calendar, found)
 
     def update(self, call: Call) -> Answer:
@@ -219,11 +220,15 @@ class Api:
             calendar,
             call.email,
             call.path["event_id"],
-            call.body,
+            self._heard(call, patch=not replace),
             replace=replace,
             if_match=call.headers.get("if-match"),
         )
         return self._shown(call, calendar, found)
+
+    def _heard(self, call: Call, *, patch: bool = False) -> Json:
+        version = call.first("conferenceDataVersion")
+        return (heard_patch if patch else heard)(call.body, version)
 
     def _shown(self, call: Call, calendar: CalendarState, found: Found) -> Answer:
         most = call.first("maxAttendees")

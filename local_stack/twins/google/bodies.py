@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from local_stack.twins.google.conferences import with_meeting
 from local_stack.twins.google.errors import (
     ApiError,
     invalid,
@@ -43,12 +44,31 @@ READ_ONLY = frozenset(
 )
 """Sent by clients that write back what they read, and ignored in every write."""
 
+KEPT_BY_PUT = frozenset(
+    {
+        "id",
+        "created",
+        "creator",
+        "organizer",
+        "iCalUID",
+        "recurringEventId",
+        "originalStartTime",
+        "eventType",
+        "hangoutLink",
+    }
+)
+
 PERSONAL = frozenset(
     {"reminders", "colorId", "transparency", "visibility", "extendedProperties"}
 )
 """What each guest keeps for their own copy."""
 
 TIMING = ("start", "end", "recurrence")
+
+
+def patched(old: Json, given: Json) -> Json:
+    """Apply a PATCH of what the client may decide."""
+    return merged(old, without_read_only(given))
 
 
 def merged(old: Json, patch: Json) -> Json:
@@ -62,6 +82,12 @@ def merged(old: Json, patch: Json) -> Json:
         else:
             result[key] = value
     return result
+
+
+def replaced(old: Json, given: Json) -> Json:
+    """Apply a PUT: what is not given is cleared, what is not the client's stays."""
+    kept = {key: old[key] for key in old if _kept_by_put(key, given)}
+    return {**without_read_only(given), **kept}
 
 
 def without_read_only(body: Json) -> Json:
@@ -87,7 +113,7 @@ def tidied(calendar: CalendarState, body: Json) -> Json:
     if not body.get("attendees"):
         body.pop("attendees", None)
     mark_self(calendar, body)
-    return body
+    return with_meeting(body)
 
 
 def _tidy_times(calendar: CalendarState, body: Json) -> None:
@@ -177,3 +203,23 @@ def checked_id(event_id: object) -> str:
     if not isinstance(event_id, str) or not EVENT_ID.match(event_id):
         raise ApiError(400, "invalid", "Invalid resource id value.")
     return event_id
+
+
+def _kept_by_put(key: str, given: Json) -> bool:
+    if key == "conferenceData":
+        return key not in given
+    return key in KEPT_BY_PUT
+
+
+def checked_sequence(old: Json, given: object) -> int:
+    """Return the sequence after a write that may name one."""
+    was = int(old.get("sequence", 0))
+    if given is None:
+        return was
+    if not isinstance(given, int) or given < was:
+        raise invalid(
+            "Invalid sequence value. The specified sequence number is below the "
+            "current sequence number of the resource. Re-fetch the resource and use "
+            "its sequence number on the following request."
+        )
+    return given

@@ -18,13 +18,19 @@ from local_stack.twins.google.state import (
 if TYPE_CHECKING:
     from local_stack.twins.google.twin import GoogleTwin
 
+FORM = 1  # raise it with every change to what is kept
 KEPT_OF_EVENT = ("id", "body", "etag", "version", "changed_at", "overrides")
 APART = frozenset({"events", "exceptions", "changes"})
+
+
+class Unreadable(ValueError):
+    """The document was written by a twin of another form, or by none."""
 
 
 class Memory(msgspec.Struct):
     """What a twin knows. Faults, behaviour and logs begin anew with a process."""
 
+    form: int
     accounts: list[AccountState]
     calendars: list[Json]
     grants: list[Grant]
@@ -41,6 +47,7 @@ def dump(twin: "GoogleTwin") -> bytes:
         grants = twin.oauth.grants
         return msgspec.json.encode(
             Memory(
+                form=FORM,
                 accounts=list(twin.store.accounts.values()),
                 calendars=[_calendar(c) for c in twin.store.calendars.values()],
                 grants=grants,
@@ -57,8 +64,12 @@ def dump(twin: "GoogleTwin") -> bytes:
 
 
 def load(twin: "GoogleTwin", document: bytes) -> None:
-    """Make a fresh twin know what another one knew; tokens and channels live on."""
-    memory = msgspec.json.decode(document, type=Memory)
+    """Make a fresh twin know what another one knew; tokens and channels live on.
+
+    Raises:
+        Unreadable: nothing was taken over.
+    """
+    memory = _read(document)
     with twin.store.exclusive():
         for account in memory.accounts:
             twin.store.accounts[account.email] = account
@@ -75,6 +86,16 @@ def load(twin: "GoogleTwin", document: bytes) -> None:
         twin.channels.used_ids.update(memory.used_channel_ids)
         twin.store.last_etag = memory.last_etag
         twin.store.shared.update(memory.shared)
+
+
+def _read(document: bytes) -> Memory:
+    try:
+        memory = msgspec.json.decode(document, type=Memory)
+    except msgspec.MsgspecError as problem:
+        raise Unreadable(f"this is no twin's memory: {problem}") from problem
+    if memory.form != FORM:
+        raise Unreadable(f"a twin's memory of form {memory.form}, not {FORM}")
+    return memory
 
 
 def _calendar(calendar: CalendarState) -> Json:

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
+from local_stack.twins.google.matching import (
+    has_property,
+    mentions,
+    original_of,
+    stands_for,
+)
 from local_stack.twins.google.queries import Query
 from local_stack.twins.google.series import Series, occurrence_id
 from local_stack.twins.google.state import (
@@ -110,7 +114,9 @@ class Selector:
             if not exception.cancelled or self.query.show_deleted
         ]
         wanted = self.query.first("originalStart")
-        found = [e for e in found if self._in_window(e) and _stands_for(e, wanted)]
+        found = [
+            e for e in found if self._in_window(e) and stands_for(e.encoded, wanted)
+        ]
         return sorted(found, key=_start)
 
     def _listed(self, record: EventRecord) -> Iterator[Entry]:
@@ -202,7 +208,7 @@ class Selector:
     def _vanished(self, record: EventRecord, event_id: str, original: When) -> Entry:
         body: Json = {"recurringEventId": record.id, "status": "cancelled"}
         start = occurrence_bytes(record, event_id, original, self.calendar.time_zone)
-        body["originalStartTime"] = _original_of(start)
+        body["originalStartTime"] = original_of(start)
         gone = EventRecord(event_id, body)
         return Entry(event_id, gone.tombstone(of_live_series=True), record, None)
 
@@ -220,10 +226,10 @@ class Selector:
         if uid is not None and entry.record.body.get("iCalUID") != uid:
             return False
         text = query.first("q")
-        if text is not None and not _mentions(entry.record.body, text):
+        if text is not None and not mentions(entry.record.body, text):
             return False
         return all(
-            _has_property(entry.record.body, kind, wanted)
+            has_property(entry.record.body, kind, wanted)
             for kind in ("private", "shared")
             for wanted in query.params.get(f"{kind}ExtendedProperty", ())
         )
@@ -266,37 +272,3 @@ def _overlaps(
 
 def _start(entry: Entry) -> datetime:
     return entry.span[0] if entry.span else DISTANT_PAST
-
-
-def _original_of(encoded: bytes) -> Json:
-    body: Json = msgspec.json.decode(encoded)
-    original: Json = body["originalStartTime"]
-    return original
-
-
-def _stands_for(entry: Entry, wanted: str | None) -> bool:
-    if wanted is None:
-        return True
-    original = _original_of(entry.encoded)
-    if "date" in original:
-        return bool(original["date"] == wanted[:10])
-    try:
-        asked = datetime.fromisoformat(wanted.replace(" ", "+"))
-    except ValueError:
-        return False
-    if asked.tzinfo is None:
-        asked = asked.replace(tzinfo=UTC)
-    return datetime.fromisoformat(original["dateTime"]) == asked
-
-
-def _mentions(body: Json, text: str) -> bool:
-    people = [*body.get("attendees", ()), body.get("organizer", {})]
-    texts = [body.get(key, "") for key in ("summary", "description", "location")]
-    texts += [p.get(key, "") for p in people for key in ("email", "displayName")]
-    return text.lower() in "\n".join(map(str, texts)).lower()
-
-
-def _has_property(body: Json, kind: str, wanted: str) -> bool:
-    key, _, value = wanted.partition("=")
-    properties = body.get("extendedProperties", {}).get(kind, {})
-    return bool(properties.get(key) == value)

@@ -50,6 +50,13 @@ class GoogleTwin:
         self.pushes = PushSender(self.behaviour, self.switchboard)
         self.calls = CallLog()
         self.people = People(self.store, Writer(self.store, self.behaviour), self.oauth)
+        self.api = Api(
+            self.store,
+            self.people.writer,
+            Lister(self.store, self.behaviour),
+            self.channels,
+            self.pushes,
+        )
         self.store.on_change = self._announce
         self.store.on_write = self._written
         self._router = Router(
@@ -93,7 +100,11 @@ class GoogleTwin:
         return dump(self)
 
     def load(self, document: bytes) -> None:
-        """Take over what another twin knew: events, tokens, cursors, channels."""
+        """Take over what another twin knew: events, tokens, cursors, channels.
+
+        Raises:
+            Unreadable: nothing was taken over.
+        """
         load(self, document)
 
     def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
@@ -101,16 +112,9 @@ class GoogleTwin:
         self.pushes.deliver_to(prefix, transport)
 
     def _api_routes(self) -> ApiRoutes:
-        api = Api(
-            self.store,
-            self.people.writer,
-            Lister(self.store, self.behaviour),
-            self.channels,
-            self.pushes,
-        )
         quota = Quota(self.clock, self.behaviour)
         return ApiRoutes(
-            api, self.oauth, quota, self.behaviour, self.switchboard, self.calls
+            self.api, self.oauth, quota, self.behaviour, self.switchboard, self.calls
         )
 
     def _announce(self, calendar: CalendarState) -> None:

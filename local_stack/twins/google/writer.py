@@ -7,8 +7,10 @@ from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.bodies import (
     TIMING,
     checked_id,
+    checked_sequence,
     is_organizers,
-    merged,
+    patched,
+    replaced,
     shown_on,
     tidied,
     without_read_only,
@@ -117,12 +119,10 @@ class Writer:
         found = find(calendar, event_id)
         self._check_writable(calendar, found, if_match)
         old = effective(calendar, found)
-        if replace:
-            kept = {key: old[key] for key in old if not _cleared_by_put(key)}
-            new = {**without_read_only(given), **kept}
-        else:
-            new = merged(old, without_read_only(given))
-        new["sequence"] = _sequence(old, given.get("sequence"))
+        new = (replaced if replace else patched)(old, given)
+        if given.get("conferenceData", ...) is None:
+            new.pop("hangoutLink", None)
+        new["sequence"] = checked_sequence(old, given.get("sequence"))
         if found.series is not None:
             new.pop("recurrence", None)
         new = tidied(calendar, new)
@@ -284,35 +284,3 @@ def require_role(calendar: CalendarState, actor: str, role: str) -> None:
 def _check_etag(found: Found, if_match: str | None) -> None:
     if if_match not in {None, "*", etag_of(found)}:
         raise condition_not_met()
-
-
-def _cleared_by_put(key: str) -> bool:
-    return key not in KEPT_BY_PUT
-
-
-def _sequence(old: Json, given: object) -> int:
-    was = int(old.get("sequence", 0))
-    if given is None:
-        return was
-    if not isinstance(given, int) or given < was:
-        raise invalid(
-            "Invalid sequence value. The specified sequence number is below the "
-            "current sequence number of the resource. Re-fetch the resource and use "
-            "its sequence number on the following request."
-        )
-    return given
-
-
-KEPT_BY_PUT = frozenset(
-    {
-        "id",
-        "created",
-        "creator",
-        "organizer",
-        "iCalUID",
-        "recurringEventId",
-        "originalStartTime",
-        "eventType",
-        "hangoutLink",
-    }
-)
