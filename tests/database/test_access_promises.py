@@ -191,6 +191,30 @@ async def test_an_organization_is_deleted_whole(
     assert await database.fetchval("select count(*) from public.calendar_events") == 0
 
 
+async def test_a_connection_is_deleted_without_the_meetings_that_came_by_it(
+    database: Connection, mine: Tenant
+) -> None:
+    await database.execute("set role sync_engine")
+    await database.execute("update public.meetings set event_id = $1", mine.event)
+    await database.execute("reset role")
+
+    await database.execute("delete from public.calendar_connections")
+
+    meeting = await database.fetchrow("select * from public.meetings")
+    assert meeting is not None
+    assert meeting["id"] == mine.meeting
+    assert (meeting["calendar_id"], meeting["event_id"]) == (None, None)
+    assert meeting["sync_state"] == "local"
+
+
+async def test_a_client_is_deleted_without_their_meetings(
+    database: Connection, mine: Tenant
+) -> None:
+    await database.execute("delete from public.clients")
+
+    assert await database.fetchval("select client_id from public.meetings") is None
+
+
 async def test_who_left_an_organization_keeps_no_right_on_the_account_they_linked(
     database: Connection, mine: Tenant, api: Connection
 ) -> None:

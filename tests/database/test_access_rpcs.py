@@ -11,11 +11,13 @@ from tests.support.tenants import Tenant, acting, make_tenant
 
 Connect = Callable[..., Awaitable[Connection]]
 
+# What may be called, and which of a tenant's ids with.
 CALLS = {
     "resync_calendar": "calendar",
     "resync_organization": "id",
     "delete_meeting": "meeting",
     "restore_meeting": "meeting",
+    "release_deletions": "calendar",
 }
 NOT_YOURS = "CS020"
 
@@ -31,6 +33,8 @@ async def api(connect: Connect) -> Connection:
 
 
 async def call(api: Connection, name: str, *arguments: object) -> object:
+    if name == "release_deletions" and len(arguments) == 1:
+        arguments = (*arguments, True)
     places = ", ".join(f"${place + 1}" for place in range(len(arguments)))
     return await api.fetchval(f"select public.{name}({places})", *arguments)
 
@@ -188,6 +192,60 @@ async def test_a_full_round_asked_for_while_a_pull_runs_is_made_by_the_next(
     await database.execute("select sync.begin_full_round($1, $2, $3)", *held)
     await database.execute("update sync.calendar_state set cursor = 'fresh'")
     assert await database.fetchval(begin, *held) == "fresh"
+
+
+async def hold_cancellation(database: Connection, mine: Tenant) -> None:
+    await database.execute(
+        "insert into sync.held_cancellations (event_id, calendar_id) values ($1, $2)",
+        mine.event,
+        mine.calendar,
+    )
+
+
+@pytest.mark.parametrize("who", ["owner", "admin", "linker"])
+@pytest.mark.parametrize("release", [True, False])
+async def test_who_may_set_a_calendar_decides_what_the_brake_holds(
+    database: Connection, mine: Tenant, api: Connection, who: str, release: bool
+) -> None:
+    await hold_cancellation(database, mine)
+
+    async with acting(api, getattr(mine, who)):
+        assert await call(api, "release_deletions", mine.calendar, release) is not None
+
+
+async def test_another_member_does_not_decide_what_the_brake_holds(
+    mine: Tenant, api: Connection
+) -> None:
+    async with acting(api, mine.member):
+        with pytest.raises(asyncpg.PostgresError) as refusal:
+            await call(api, "release_deletions", mine.calendar, True)
+    assert refusal.value.sqlstate == NOT_YOURS
+
+
+async def test_what_was_decided_is_held_no_longer(
+    database: Connection, mine: Tenant
+) -> None:
+    await hold_cancellation(database, mine)
+    await as_user(database, mine.owner, "release_deletions", mine.calendar)
+
+    assert await database.fetchval("select count(*) from sync.held_cancellations") == 0
+
+
+async def test_every_function_of_the_data_api_is_known_here(
+    database: Connection,
+) -> None:
+    names = await database.fetch(
+        """
+        select proname::text from pg_catalog.pg_proc
+        where pronamespace = 'public'::regnamespace
+        """
+    )
+
+    assert {row[0] for row in names} == {
+        *CALLS,
+        "create_organization",
+        "sync_health",
+    }
 
 
 async def test_a_deleted_meeting_is_marked_and_can_be_restored(
