@@ -204,7 +204,9 @@ class Store:
     def touch(self, calendar: CalendarState, record: EventRecord) -> None:
         """Change nothing but the etag, as Google does some time after a write."""
         with self.exclusive():
-            self._announce(calendar, record)
+            # By then the record may have been forgotten.
+            if calendar.events.get(record.id) is record:
+                self._announce(calendar, record)
 
     def was_shared(self, record: EventRecord) -> bool:
         """Tell whether guests may hold a copy of an event or of its series."""
