@@ -1,5 +1,6 @@
 """One run of one task, and how it ended."""
 
+import math
 import time
 import traceback
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from providers.errors import ProviderError, Transient
 from worker.handler import NOTHING, Handler, LeaseLost, Outcome, Task, TaskFailed
 
 LEASE_LOST = "CS001"
+# Longer than any provider means it.
+LONGEST_WAIT_S = 86_400.0
 OURS = Path(__file__).parents[1]
 
 log = structlog.get_logger()
@@ -69,16 +72,18 @@ async def attempt(handler: Handler, task: Task) -> Ended:
     )
     log.info("task.claimed")
     began = time.perf_counter()
-    ended = Ended(task, task.now(), 0)
+    ended = Ended(task, task.claimed_at, 0)
     try:
         ended.outcome = await handler(task)
+        _check(ended.outcome)
     except LeaseLost:
         pass
     except (TaskFailed, ProviderError) as failure:
-        ended.error = str(failure)
+        ended.error = _storable(str(failure))
         if isinstance(failure, TaskFailed | Transient):
-            ended.retry_after_s = failure.retry_after_s
+            ended.retry_after_s = _sensible(failure.retry_after_s)
     except Exception as failure:
+        ended.outcome = None
         if not is_lease_lost(failure):
             ended.error = _safe_message(failure)
             log.exception("task.broken")
@@ -135,6 +140,24 @@ def _tell(ended: Ended) -> None:
         )
     else:
         log.warning("task.lost", duration_ms=ended.duration_ms)
+
+
+def _check(outcome: Outcome) -> None:
+    """What could not be written down would hold up all that ended beside it."""
+    if outcome.next_at is not None and outcome.next_at.utcoffset() is None:
+        raise ValueError("Outcome.next_at must be an aware time")
+
+
+def _storable(text: str) -> str:
+    """Without what Postgres does not take in a text: zeros and halves of pairs."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _sensible(seconds: float | None) -> float | None:
+    """A wait that a provider asked for, however it came to that figure."""
+    if seconds is None or math.isnan(seconds):
+        return None
+    return min(max(seconds, 0.0), LONGEST_WAIT_S)
 
 
 def is_lease_lost(failure: BaseException) -> bool:

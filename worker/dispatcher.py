@@ -118,7 +118,7 @@ class Dispatcher:
             await self._renew()
             await self._tell_failures()
             if not self._stopping and self._is_time():
-                await self._settle_and_claim(self._pace.slots - len(self._leases))
+                await self._settle_and_claim(self._slots_to_fill())
         except NoAnswer as failure:
             self._uncertain |= isinstance(failure, Uncertain)
             self._agenda.forget()
@@ -129,6 +129,11 @@ class Dispatcher:
             len(self._leases) < self._pace.slots
             and self._agenda.look_at <= time.monotonic()
         )
+
+    def _slots_to_fill(self) -> int:
+        # At most half of them at a time: the other half works while the database does.
+        at_once = max(1, self._pace.slots // 2)
+        return min(at_once, self._pace.slots - len(self._leases))
 
     def _wake_at(self) -> float:
         if self._good or self._bad or self._records:
@@ -142,8 +147,6 @@ class Dispatcher:
         self._stir.clear()
         if moment > time.monotonic():
             await _happens_before(self._stir, moment)
-        else:
-            await asyncio.sleep(0)  # what has just begun may end already
 
     async def _pause(self) -> None:
         """Wait to ask again, or until the listener has found the database."""
@@ -170,8 +173,7 @@ class Dispatcher:
         del self._good[: len(ended)], self._records[: len(records)]
         self._drop(answer.lost, ended)
         self._uncertain = False
-        for task in answer.tasks:
-            self._start(task)
+        self._begin(answer.tasks)
         if slots:
             self._agenda.learn(answer.survey)
 
@@ -219,17 +221,22 @@ class Dispatcher:
 
     # Runs.
 
-    def _start(self, task: Task) -> None:
-        run = self._leases.begin(task)
-        run.job = asyncio.create_task(self._work(run))
+    def _begin(self, tasks: list[Task]) -> None:
+        runs = [self._leases.begin(task) for task in tasks]
+        # They start when the next question is on its way, so that neither side idles.
+        asyncio.get_running_loop().call_soon(self._start, runs)
+
+    def _start(self, runs: list[Run]) -> None:
+        for run in runs:
+            if self._leases.holds(run):
+                run.job = asyncio.create_task(self._work(run))
 
     async def _work(self, run: Run) -> None:
         try:
             ended = await attempt(self._handlers[run.task.kind], run.task)
         except asyncio.CancelledError:
-            if self._leases.end(
-                run
-            ):  # by nobody here: something that it waited for was
+            # Not by us, who end a run first: something that it waited for was.
+            if self._leases.end(run):
                 self._end(break_off(run.task, "cancelled from within"))
             raise
         if self._leases.end(run):

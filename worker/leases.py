@@ -53,9 +53,12 @@ class Leases:
         self._renew_at = min(self._renew_at, task.lease_ends - self.lease_s * 2 / 3)
         return run
 
+    def holds(self, run: Run) -> bool:
+        return self._runs.get(run.task.id) is run
+
     def end(self, run: Run) -> bool:
         """Whether it was still ours to end: a lost one has been taken away."""
-        if self._runs.get(run.task.id) is not run:
+        if not self.holds(run):
             return False
         del self._runs[run.task.id]
         return True
@@ -73,9 +76,6 @@ class Leases:
             for run in self._runs.values()
             if run.task.connection_id is not None
         ]
-
-    def jobs(self) -> list[asyncio.Task[None]]:
-        return [run.job for run in self._runs.values() if run.job is not None]
 
     def to_renew(self) -> list[Run]:
         """Those that have used up a third of their lease, or nearly."""

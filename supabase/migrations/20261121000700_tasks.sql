@@ -21,7 +21,8 @@ create table sync.tasks (
   attempts integer not null default 0,
   last_error text,
   -- The fence holds rows FOR KEY SHARE: no column that requests change may join a unique index.
-  unique (kind, subject_id),
+  -- The subject first: kinds are few, and texts are dear to compare.
+  unique (subject_id, kind),
   constraint tasks_kind_is_known check (
     kind in ('pull', 'ingest', 'push', 'watch', 'discover', 'disconnect', 'advance', 'check', 'keep')
   ),
