@@ -31,7 +31,8 @@ comment on column sync.webhook_deliveries.kind is
 comment on column sync.webhook_deliveries.headers is 'Only the headers that matter, under short names; never a token.';
 create index webhook_deliveries_channel on sync.webhook_deliveries (channel_id, received_at);
 -- public.webhook_logs is read by organization, newest first.
-create index webhook_deliveries_organization on sync.webhook_deliveries (organization_id, received_at);
+create index webhook_deliveries_organization
+on sync.webhook_deliveries (organization_id, received_at);
 
 create table sync.webhook_deliveries_default partition of sync.webhook_deliveries default;
 comment on table sync.webhook_deliveries_default is 'An alarm: a row here means that the days ahead ran out.';
@@ -210,7 +211,9 @@ comment on function sync.drop_partitions(integer) is
 'Drops days older than so many, except those with booking deliveries still open and those that somebody reads just now; returns how many.';
 revoke all on function sync.drop_partitions(integer) from public;
 
-create function sync.keep_partitions(p_days_ahead integer default 30, p_days_kept integer default 14)
+create function sync.keep_partitions(
+  p_days_ahead integer default 30, p_days_kept integer default 14
+)
 returns integer
 language plpgsql
 security definer -- the worker may keep the queue's days, and own nothing for it

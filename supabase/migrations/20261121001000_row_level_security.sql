@@ -61,12 +61,12 @@ grant select, insert, update, delete on public.organizations to service_role;
 
 create policy "Members read their organizations" on public.organizations
 for select to authenticated
-using (id = any (array(select sync.my_organizations())));
+using (id = any(array(select sync.my_organizations())));
 
 create policy "Admins rename their organizations" on public.organizations
 for update to authenticated
-using (id = any (array(select sync.my_administered_organizations())))
-with check (id = any (array(select sync.my_administered_organizations())));
+using (id = any(array(select sync.my_administered_organizations())))
+with check (id = any(array(select sync.my_administered_organizations())));
 
 alter table public.organization_members enable row level security;
 grant select, insert (organization_id, user_id, role), update (role), delete
@@ -75,32 +75,32 @@ grant select, insert, update, delete on public.organization_members to service_r
 
 create policy "Members see who belongs to their organizations" on public.organization_members
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Admins add members, owners add owners" on public.organization_members
 for insert to authenticated
 with check (
-  organization_id = any (array(select sync.my_owned_organizations()))
+  organization_id = any(array(select sync.my_owned_organizations()))
   or (
     role <> 'owner'
-    and organization_id = any (array(select sync.my_administered_organizations()))
+    and organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
 
 create policy "Admins change roles, owners those of owners" on public.organization_members
 for update to authenticated
 using (
-  organization_id = any (array(select sync.my_owned_organizations()))
+  organization_id = any(array(select sync.my_owned_organizations()))
   or (
     role <> 'owner'
-    and organization_id = any (array(select sync.my_administered_organizations()))
+    and organization_id = any(array(select sync.my_administered_organizations()))
   )
 )
 with check (
-  organization_id = any (array(select sync.my_owned_organizations()))
+  organization_id = any(array(select sync.my_owned_organizations()))
   or (
     role <> 'owner'
-    and organization_id = any (array(select sync.my_administered_organizations()))
+    and organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
 
@@ -109,10 +109,10 @@ on public.organization_members
 for delete to authenticated
 using (
   user_id = (select auth.uid())
-  or organization_id = any (array(select sync.my_owned_organizations()))
+  or organization_id = any(array(select sync.my_owned_organizations()))
   or (
     role <> 'owner'
-    and organization_id = any (array(select sync.my_administered_organizations()))
+    and organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
 
@@ -162,7 +162,7 @@ grant select, insert, update on public.calendar_connections to service_role;
 
 create policy "Members read their organizations' connections" on public.calendar_connections
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 -- Only between these two: a grant that the provider revoked does not come back by a click.
 create policy "Its owner and admins pause and resume a connection" on public.calendar_connections
@@ -170,8 +170,8 @@ for update to authenticated
 using (
   status in ('active', 'paused')
   and (
-    id = any (array(select sync.my_connections()))
-    or organization_id = any (array(select sync.my_administered_organizations()))
+    id = any(array(select sync.my_connections()))
+    or organization_id = any(array(select sync.my_administered_organizations()))
   )
 )
 with check (status in ('active', 'paused'));
@@ -188,17 +188,17 @@ grant select, insert, update on public.calendars to service_role;
 
 create policy "Members read their organizations' calendars" on public.calendars
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 create policy "The connection's owner and admins set how a calendar is synced" on public.calendars
 for update to authenticated
 using (
-  connection_id = any (array(select sync.my_connections()))
-  or organization_id = any (array(select sync.my_administered_organizations()))
+  connection_id = any(array(select sync.my_connections()))
+  or organization_id = any(array(select sync.my_administered_organizations()))
 )
 with check (
-  connection_id = any (array(select sync.my_connections()))
-  or organization_id = any (array(select sync.my_administered_organizations()))
+  connection_id = any(array(select sync.my_connections()))
+  or organization_id = any(array(select sync.my_administered_organizations()))
 );
 
 alter table public.calendar_watch_channels enable row level security;
@@ -206,7 +206,7 @@ grant select on public.calendar_watch_channels to authenticated, service_role;
 
 create policy "Members read their organizations' channels" on public.calendar_watch_channels
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 -- The mirror: written by the engine alone.
 
@@ -215,7 +215,7 @@ grant select on public.calendar_events to authenticated, service_role;
 
 create policy "Members read their organizations' events" on public.calendar_events
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 alter table public.private_event_details enable row level security;
 grant select on public.private_event_details to authenticated, service_role;
@@ -226,9 +226,10 @@ using (
   exists (
     select 1
     from public.calendar_events as event
-    join public.calendars as calendar on calendar.id = event.calendar_id
-    where event.id = private_event_details.event_id
-      and calendar.connection_id = any (array(select sync.my_connections()))
+    inner join public.calendars as calendar on event.calendar_id = calendar.id
+    where
+      event.id = private_event_details.event_id
+      and calendar.connection_id = any(array(select sync.my_connections()))
   )
 );
 
@@ -244,16 +245,16 @@ grant select, insert, update, delete on public.clients to service_role;
 
 create policy "Members read their organizations' clients" on public.clients
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Members add clients" on public.clients
 for insert to authenticated
-with check (organization_id = any (array(select sync.my_organizations())));
+with check (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Members edit their organizations' clients" on public.clients
 for update to authenticated
-using (organization_id = any (array(select sync.my_organizations())))
-with check (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())))
+with check (organization_id = any(array(select sync.my_organizations())));
 
 -- What the engine keeps of a meeting (event, edits, version, sync state, marks) is no column
 -- of theirs; where a meeting is written to is chosen when it is made.
@@ -273,35 +274,35 @@ on public.meetings to authenticated, service_role;
 
 create policy "Members read their organizations' meetings" on public.meetings
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Members add meetings" on public.meetings
 for insert to authenticated
-with check (organization_id = any (array(select sync.my_organizations())));
+with check (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Members edit their organizations' meetings" on public.meetings
 for update to authenticated
-using (organization_id = any (array(select sync.my_organizations())))
-with check (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())))
+with check (organization_id = any(array(select sync.my_organizations())));
 
 alter table public.meeting_history enable row level security;
 grant select on public.meeting_history to authenticated, service_role;
 
 create policy "Members read who changed what" on public.meeting_history
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 alter table public.pipeline enable row level security;
 grant select, update (stage) on public.pipeline to authenticated, service_role;
 
 create policy "Members read their organizations' pipeline" on public.pipeline
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Members move clients to another stage" on public.pipeline
 for update to authenticated
-using (organization_id = any (array(select sync.my_organizations())))
-with check (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())))
+with check (organization_id = any(array(select sync.my_organizations())));
 
 create function sync.on_stage_set()
 returns trigger
@@ -335,20 +336,20 @@ on public.pipeline_rules to authenticated, service_role;
 
 create policy "Members read the pipeline's rules" on public.pipeline_rules
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 create policy "Admins add pipeline rules" on public.pipeline_rules
 for insert to authenticated
-with check (organization_id = any (array(select sync.my_administered_organizations())));
+with check (organization_id = any(array(select sync.my_administered_organizations())));
 
 create policy "Admins change pipeline rules" on public.pipeline_rules
 for update to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())))
-with check (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())))
+with check (organization_id = any(array(select sync.my_administered_organizations())));
 
 create policy "Admins remove pipeline rules" on public.pipeline_rules
 for delete to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())));
 
 alter table public.reference_mappings enable row level security;
 grant
@@ -360,20 +361,20 @@ on public.reference_mappings to authenticated, service_role;
 
 create policy "Admins read reference mappings" on public.reference_mappings
 for select to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())));
 
 create policy "Admins add reference mappings" on public.reference_mappings
 for insert to authenticated
-with check (organization_id = any (array(select sync.my_administered_organizations())));
+with check (organization_id = any(array(select sync.my_administered_organizations())));
 
 create policy "Admins change reference mappings" on public.reference_mappings
 for update to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())))
-with check (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())))
+with check (organization_id = any(array(select sync.my_administered_organizations())));
 
 create policy "Admins remove reference mappings" on public.reference_mappings
 for delete to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())));
 
 -- What went wrong.
 
@@ -382,14 +383,14 @@ grant select on public.sync_conflicts to authenticated, service_role;
 
 create policy "Members read conflicts" on public.sync_conflicts
 for select to authenticated
-using (organization_id = any (array(select sync.my_organizations())));
+using (organization_id = any(array(select sync.my_organizations())));
 
 alter table public.sync_alerts enable row level security;
 grant select on public.sync_alerts to authenticated, service_role;
 
 create policy "Admins read alerts" on public.sync_alerts
 for select to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())));
 
 -- The engine's own tables. No API role can name them: without USAGE on the schema there is no
 -- way in. Row level security is on all the same, so that a careless grant opens nothing.
@@ -420,7 +421,7 @@ to authenticated, service_role;
 
 create policy "Admins see their organizations' deliveries" on sync.webhook_deliveries
 for select to authenticated
-using (organization_id = any (array(select sync.my_administered_organizations())));
+using (organization_id = any(array(select sync.my_administered_organizations())));
 
 -- The view reaches it only from a delivery that its reader may see.
 create policy "Admins see what became of their deliveries" on sync.delivery_states
@@ -428,7 +429,7 @@ for select to authenticated
 using (
   connection_id in (
     select connection.id from public.calendar_connections as connection
-    where connection.organization_id = any (array(select sync.my_administered_organizations()))
+    where connection.organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
 

@@ -85,7 +85,8 @@ end;
 $$;
 comment on function sync.send_changes(text, text, text, uuid[], uuid[], jsonb[], jsonb[]) is
 'Broadcasts the changes of one statement (parallel arrays; no record = told by id only). What fails is a warning.';
-revoke all on function sync.send_changes(text, text, text, uuid[], uuid[], jsonb[], jsonb[]) from public;
+revoke all on function sync.send_changes(text, text, text, uuid[], uuid[], jsonb[], jsonb[])
+from public;
 
 -- One trigger an operation: Postgres gives transition tables to no other kind. The functions
 -- serve eight tables, one of which is keyed by client_id: in the innermost query a bare name is
@@ -229,8 +230,8 @@ create policy "Members hear their organization's changes, admins its alerts"
 on realtime.messages
 for select to authenticated
 using (
-  topic = any (array(select 'org:' || mine from sync.my_organizations() as mine))
-  or topic = any (
+  topic = any(array(select 'org:' || mine from sync.my_organizations() as mine))
+  or topic = any(
     array(select 'org:' || mine || ':admins' from sync.my_administered_organizations() as mine)
   )
 );

@@ -46,8 +46,8 @@ as $$
     select 1 from public.calendars as calendar
     where calendar.id = p_calendar_id
       and (
-        calendar.connection_id = any (array(select sync.my_connections()))
-        or calendar.organization_id = any (array(select sync.my_administered_organizations()))
+        calendar.connection_id = any(array(select sync.my_connections()))
+        or calendar.organization_id = any(array(select sync.my_administered_organizations()))
         or sync.is_service()
       )
   )
@@ -142,7 +142,7 @@ declare
   v_count integer;
 begin
   perform sync.refuse_unless(
-    p_organization_id = any (array(select sync.my_administered_organizations()))
+    p_organization_id = any(array(select sync.my_administered_organizations()))
     or (
       sync.is_service()
       and exists (
@@ -198,7 +198,7 @@ begin
   perform 1 from public.meetings as meeting
   where meeting.id = p_meeting_id
     and (
-      meeting.organization_id = any (array(select sync.my_organizations())) or sync.is_service()
+      meeting.organization_id = any(array(select sync.my_organizations())) or sync.is_service()
     )
   for no key update;
   perform sync.refuse_unless(
@@ -284,40 +284,52 @@ grant execute on function public.release_deletions(uuid, boolean) to authenticat
 
 create view public.sync_coverage_gaps
 with (security_invoker = true) as
+with enabled as (
+  select
+    calendar.id,
+    calendar.organization_id,
+    calendar.name,
+    calendar.poll_every,
+    latest.status as channel_status,
+    calendar.kind = 'generated' or coalesce(latest.status = 'unwatchable', false) as has_reason,
+    coalesce(latest.status_reason, calendar.last_error) as reason,
+    coalesce(latest.expires_at, latest.updated_at, calendar.updated_at) as since
+  from public.calendars as calendar
+  inner join public.calendar_connections as connection on calendar.connection_id = connection.id
+  left join lateral (
+    select channel.*
+    from public.calendar_watch_channels as channel
+    where channel.calendar_id = calendar.id
+    order by channel.created_at desc
+    limit 1
+  ) as latest on true
+  -- A connection that is not active has its own status for a reason.
+  where calendar.sync_enabled and connection.status = 'active'
+)
+
 select
-  calendar.organization_id,
-  calendar.id as calendar_id,
-  calendar.name as calendar_name,
+  enabled.organization_id,
+  enabled.id as calendar_id,
+  enabled.name as calendar_name,
+  enabled.since,
+  enabled.reason,
   case
-    when reason.stated and calendar.poll_every = interval '0'
-      then 'no channel can live here, and polling is switched off'
-    when latest.id is null then 'no channel was made yet'
-    when latest.status = 'active' then 'the channel ran out'
-    else 'the channel is ' || latest.status
-  end as gap,
-  coalesce(latest.status_reason, calendar.last_error) as reason,
-  coalesce(latest.expires_at, latest.updated_at, calendar.updated_at) as since
-from public.calendars as calendar
-join public.calendar_connections as connection on connection.id = calendar.connection_id
-left join lateral (
-  select channel.*
-  from public.calendar_watch_channels as channel
-  where channel.calendar_id = calendar.id
-  order by channel.created_at desc
-  limit 1
-) as latest on true
-cross join lateral (
-  select calendar.kind = 'generated' or latest.status is not distinct from 'unwatchable' as stated
-) as reason
-where calendar.sync_enabled
-  -- The connection's own status is the reason.
-  and connection.status = 'active'
+    when enabled.has_reason then 'no channel can live here, and polling is switched off'
+    when enabled.channel_status is null then 'no channel was made yet'
+    when enabled.channel_status = 'active' then 'the channel ran out'
+    else 'the channel is ' || enabled.channel_status
+  end as gap
+from enabled
+where
+  (not enabled.has_reason or enabled.poll_every = interval '0')
   and not exists (
-    select 1 from public.calendar_watch_channels as live
-    where live.calendar_id = calendar.id and live.status = 'active'
+    select 1
+    from public.calendar_watch_channels as live
+    where
+      live.calendar_id = enabled.id
+      and live.status = 'active'
       and (live.expires_at is null or live.expires_at > now())
-  )
-  and (not reason.stated or calendar.poll_every = interval '0');
+  );
 comment on view public.sync_coverage_gaps is
 'Enabled calendars that nothing announces changes of, without a stated reason: empty when all is well. Polling carries them meanwhile.';
 comment on column public.sync_coverage_gaps.gap is 'What is missing.';
@@ -413,7 +425,7 @@ as $$
   ) as queue
   where (p_organization_id is null or calendar.organization_id = p_organization_id)
     and (
-      calendar.organization_id = any (array(select sync.my_organizations())) or sync.is_service()
+      calendar.organization_id = any(array(select sync.my_organizations())) or sync.is_service()
     )
   order by connection.account_email, calendar.name, calendar.id
 $$;
@@ -435,7 +447,7 @@ language sql
 stable
 set search_path = ''
 begin atomic
-  select health.* from sync.health_of_calendars(organization) as health;
+  select * from sync.health_of_calendars(organization);
 end;
 comment on function public.sync_health(uuid) is
 'How sync is doing, a row a calendar: channel, last pull, lag of the last one in ms, what waits, what fails. Members see their organizations; docs/api.md has the columns.';
