@@ -1,18 +1,17 @@
 """Programs that the stack runs beside itself: started, watched, ended with it."""
 
 import asyncio
-import ctypes
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from local_stack.errors import StackError
+from local_stack.guard import Guard
 
 READY_LIMIT_S = 30
 STOP_LIMIT_S = 12  # the worker takes up to 10 s to finish what it does
 POLL_S = 0.02
 LAST_LINES = 15
-PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -25,13 +24,14 @@ class Child:
         *,
         log: Path,
         environment: Mapping[str, str],
-        directory: Path | None = None,
+        directory: Path,
     ) -> None:
         self.name = name
         self.log = log
         self._command = command
         self._environment = environment
         self._directory = directory
+        self._guard: Guard | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log_begins = 0  # what is before is of earlier runs
 
@@ -41,8 +41,10 @@ class Child:
         process = self._process
         return process.pid if process and process.returncode is None else None
 
-    async def start(self, ready: Callable[[], Awaitable[bool]]) -> None:
-        """Start it, and wait till `ready` says so.
+    async def start(
+        self, ready: Callable[[], Awaitable[bool]], *, guard: Guard | None = None
+    ) -> None:
+        """Start it, and wait till `ready` says so. The guard outlives us, if need be.
 
         Raises:
             StackError: it ended, or was not ready in time; with its last lines.
@@ -59,18 +61,20 @@ class Child:
                 cwd=self._directory,
                 # Ctrl-C is for us: we end our children in order.
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
+        self._guard = guard
+        if guard is not None:
+            guard.watch(self._process.pid)
         try:
             async with asyncio.timeout(READY_LIMIT_S):
                 while not await ready():
                     if self.pid is None:
-                        raise StackError(self._complaint("ended at once"))
+                        raise StackError(self.complaint("ended at once"))
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             await self.stop()
             raise StackError(
-                self._complaint(f"was not ready after {READY_LIMIT_S} s")
+                self.complaint(f"was not ready after {READY_LIMIT_S} s")
             ) from None
 
     async def wait(self) -> int:
@@ -88,23 +92,21 @@ class Child:
     async def stop(self) -> None:
         """Ask it to end; after a while, make it."""
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None:
             return
-        process.send_signal(signal.SIGTERM)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
         except TimeoutError:
             process.kill()
             await process.wait()
+        if self._guard is not None:
+            self._guard.forget(process.pid)
 
-    def _complaint(self, what: str) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        return "\n".join([f"{self.name} {what}; {self.log} ends:", *lines])
-
-
-def _end_with_parent() -> None:
-    """Should the stack itself be killed, its children get SIGTERM (on Linux)."""
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    except (OSError, AttributeError):
-        return
+    def complaint(self, what: str) -> str:
+        """Return a sentence about it, followed by its last words."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_begins)
+            words = log.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n".join([f"{self.name} {what}; {self.log} ends:", *words])

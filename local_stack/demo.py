@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 
 from local_stack.demo_users import ADA, DEMO_USERS, DemoUser, add_demo_users
+from local_stack.errors import StackError
 from local_stack.facts import User
 from local_stack.tokens import user_token
 from local_stack.twins.google import Account, Calendar, GoogleTwin
@@ -28,22 +29,58 @@ class Demo:
     keyring: Keyring
     jwt_secret: str
     auth_url: str
+    is_local: bool = True
 
     def add_users(self) -> list[User]:
-        """Make the demo users, and sign them in."""
-        add_demo_users(self.database_url)
+        """Make the demo users, and sign them in.
+
+        Raises:
+            StackError: the database is in use by others.
+        """
+        if not self.is_local:
+            self._refuse_others()
+        add_demo_users(self.database_url, with_known_password=self.is_local)
         return [self._signed_in(user) for user in DEMO_USERS]
 
     def connect(self, twin: GoogleTwin, shared: Path) -> UUID:
-        """Give Ada's Google account its calendars; return her connection, still off."""
+        """Connect Ada's account at a twin, and return the connection.
+
+        A twin that knows her has just been restarted, and calendars that are switched
+        on are watched and read anew. Any other is filled first.
+        """
+        is_new = ADA.email not in twin.store.accounts
         account = twin.account(ADA.email, name=ADA.name)
-        calendars = [_filled_calendar(account, file) for file in calendar_files(shared)]
-        return self._store(ADA, account, calendars)
+        if is_new:
+            for file in calendar_files(shared):
+                _fill_calendar(account, file)
+        mine = [one for one in account.calendars if one.id != account.primary.id]
+        connection = self._store(ADA, account, mine)
+        self._wake()
+        return connection
 
     def switch_on(self, connections: Sequence[UUID]) -> None:
         """Do what the user's click in the app does."""
         with psycopg.connect(self.database_url) as database:
             database.execute(_sql("demo_switch"), {"connections": list(connections)})
+
+    def _refuse_others(self) -> None:
+        """Our worker asks twins: about others' connections it must not."""
+        ids = {"demo_users": [user.id for user in DEMO_USERS]}
+        with psycopg.connect(self.database_url) as database:
+            row = database.execute(_sql("others_connections"), ids).fetchone()
+        if row and row[0]:
+            raise StackError(
+                f"The database at DATABASE_URL has {row[0]} calendar connections that "
+                "are not the demo's. `supacal dev` would ask its own doubles of Google "
+                "about them, and find them lost: point it to a database without any."
+            )
+
+    def _wake(self) -> None:
+        with (
+            psycopg.connect(self.database_url) as database,
+            psycopg.ClientCursor(database) as cursor,
+        ):
+            cursor.execute(_sql("twin_restarted"), {"provider": Provider.GOOGLE})
 
     def _store(
         self, user: DemoUser, account: Account, calendars: Sequence[Calendar]
@@ -104,13 +141,12 @@ def calendar_files(shared: Path) -> list[Path]:
     return sorted(OWN_CALENDARS.glob("*.ics"))[:2]
 
 
-def _filled_calendar(account: Account, file: Path) -> Calendar:
+def _fill_calendar(account: Account, file: Path) -> None:
     name = file.stem.partition("_")[0].title()
     calendar = account.add_calendar(
         name, calendar_id=f"{file.stem.lower()}@group.calendar.google.com"
     )
     calendar.import_ics(file, into_present=True)
-    return calendar
 
 
 def _sql(name: str) -> bytes:

@@ -1,5 +1,4 @@
--- A demo user's account at a twin, as the OAuth callback would have left it. A twin forgets
--- everything when the stack ends: the tokens are new each time, and no channel of before lives.
+-- A demo user's account at a twin, as the OAuth callback would have left it.
 with member as (
   select organization_id from public.organization_members
   where user_id = %(user_id)s
@@ -25,16 +24,7 @@ calendars as (
   from connection
   cross join unnest(%(calendar_ids)s::text[], %(names)s::text[], %(time_zones)s::text[])
     as entry (id, name, time_zone)
-  on conflict (connection_id, provider_calendar_id) do update
-  set name = excluded.name, sync_enabled = false
-  returning known.id
-),
-
-silent as (
-  update public.calendar_watch_channels as channel
-  set status = 'expired'
-  from calendars
-  where channel.calendar_id = calendars.id and channel.status in ('pending', 'active', 'replaced')
+  on conflict (connection_id, provider_calendar_id) do nothing
 )
 
-select connection.id, connection.organization_id from connection;
+select connection.id from connection;

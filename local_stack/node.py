@@ -1,5 +1,6 @@
 """Node, from PATH or from a wheel, and the npm packages that the stack runs on it."""
 
+import argparse
 import fcntl
 import hashlib
 import importlib
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +131,33 @@ def _major(executable: Path) -> int:
         return 0
     found = re.match(r"v(\d+)", answer)
     return int(found.group(1)) if found else 0
+
+
+def main() -> int:
+    """Install the packages; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_stack.node",
+        description="Install what the local stack takes from npm into node_modules.",
+    )
+    parser.add_argument(
+        "--judges",
+        action="store_true",
+        help="also what tests and checks need: supabase-js and the Supabase CLI",
+    )
+    given = parser.parse_args()
+    checkout = Path(__file__).parent.parent
+    try:
+        install_packages(checkout, judges=given.judges, say=_say)
+    except StackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,11 @@
 """What the local stack keeps between runs, in one folder that can go at any time."""
 
+import fcntl
+import os
 import shutil
 from functools import cached_property
 from pathlib import Path
+from typing import IO, Self
 
 import msgspec
 
@@ -12,8 +15,16 @@ from runtime.sealing import Keyring
 
 README = """\
 The local stack of Supacal keeps its database and its keys here. None of it is needed
-elsewhere: `supacal dev --reset` removes the folder and starts afresh.
+elsewhere: `supacal dev --reset` removes it and starts afresh.
 """
+MARK = README.split(".", 1)[0]
+# All that a stack makes here; --reset removes nothing else.
+OURS = ("postgres", "lite", "logs", "twins", "keys.json", "running.json")
+
+
+def running_file(directory: Path) -> Path:
+    """Where a stack that keeps its state in this folder says what is where."""
+    return directory / "running.json"
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -23,37 +34,38 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class State:
-    """The folder; made where it is missing.
+    """The folder, made where it is missing, and held by one stack at a time.
 
     Raises:
-        StackError: it can't be written.
+        StackError: it can't be written, is somebody's, or another stack holds it.
     """
 
     def __init__(self, directory: Path, *, secret_keys: str | None = None) -> None:
         self.directory = directory.absolute()
+        self._given_keys = secret_keys
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            # The database's user must get through to its own folder below.
-            self.directory.chmod(0o711)
-            (self.directory / "README.txt").write_text(README)
+            self._lock = self._take()
         except OSError as error:
             raise StackError(
-                f"No permission to write {self.directory}: mend its owner or mode, or "
-                "name another folder in SUPACAL_STATE_DIR."
+                f"{self.directory} can't be written ({error.strerror}): mend its owner "
+                "or mode, or name another folder in SUPACAL_STATE_DIR."
             ) from error
-        self._given_keys = secret_keys
 
-    @classmethod
-    def reset(cls, directory: Path) -> None:
-        """Remove the folder, if it is one of ours."""
-        if not directory.exists():
-            return
-        if any(directory.iterdir()) and not (directory / "README.txt").exists():
-            raise StackError(
-                f"{directory} was not made by the local stack, and stays as it is: "
-                "name another folder in SUPACAL_STATE_DIR."
-            )
-        shutil.rmtree(directory)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for name in OURS:
+            path = self.directory / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self.__dict__.pop("_kept", None)
 
     @property
     def jwt_secret(self) -> str:
@@ -80,6 +92,47 @@ class State:
         """Where a program's output goes."""
         return self.directory / "logs" / f"{name}.log"
 
+    @property
+    def running(self) -> Path:
+        """Where everything is, while a stack runs."""
+        return running_file(self.directory)
+
+    def twin(self, name: str) -> Path:
+        """Where a twin is kept."""
+        return self.directory / "twins" / f"{name}.json"
+
+    def _take(self) -> IO[bytes]:
+        self._refuse_a_stranger_s()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = (self.directory / "lock").open("ab")
+        try:
+            # Gone with its holder, however that ended: unlike a file with a pid.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            holder = (self.directory / "lock").read_text()
+            raise StackError(
+                f"Another local stack (process {holder}) runs on {self.directory}: "
+                "stop that one first, or name another folder in SUPACAL_STATE_DIR."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
+        # The database's user must get through to its own folder below.
+        self.directory.chmod(0o711)
+        (self.directory / "README.txt").write_text(README)
+        return lock
+
+    def _refuse_a_stranger_s(self) -> None:
+        mark = self.directory / "README.txt"
+        if not self.directory.is_dir() or not any(self.directory.iterdir()):
+            return
+        if not (mark.exists() and mark.read_text(errors="replace").startswith(MARK)):
+            raise StackError(
+                f"{self.directory} was not made by the local stack, and stays as it "
+                "is: name another folder in SUPACAL_STATE_DIR."
+            )
+
     @cached_property
     def _kept(self) -> _Kept:
         file = self.directory / "keys.json"
@@ -89,6 +142,8 @@ class State:
                 anon_key=anon_key(),
                 service_role_key=service_role_key(),
             )
-            file.touch(mode=0o600)
-            file.write_bytes(msgspec.json.encode(fresh))
+            draft = file.with_suffix(".draft")
+            draft.touch(mode=0o600)
+            draft.write_bytes(msgspec.json.encode(fresh))
+            draft.replace(file)
         return msgspec.json.decode(file.read_bytes(), type=_Kept)

@@ -4,8 +4,10 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -15,119 +17,118 @@ from local_stack.stack import Stack
 from local_stack.state import State
 from runtime import logging
 from runtime.settings import StackSettings, read
-from supacal.commands import Commands
 from supacal.tour import Tour
 
 T = TypeVar("T")
 
 
-def add_commands(commands: Commands) -> None:
-    """Add this command."""
-    command = commands.add_parser(
-        "dev",
-        help="run everything on this machine, without Docker and without accounts",
-        description="Start Postgres, REST, Auth, Realtime, a double of each provider, "
-        "the webhook receiver and the worker on this machine, and serve until Ctrl-C. "
-        "State is kept in .supacal/ between runs.",
-    )
-    command.add_argument(
-        "--tour",
-        action="store_true",
-        help="walk through one sync first, in the terminal",
-    )
-    command.add_argument(
-        "--exit", action="store_true", help="end when started (and toured)"
-    )
-    command.add_argument(
-        "--json",
-        action="store_true",
-        help="print where everything is as one line of JSON",
-    )
-    command.add_argument(
-        "--reset",
-        action="store_true",
-        help="forget what earlier runs left in .supacal/",
-    )
-    command.set_defaults(run=run)
+class ToldToStop(Exception):
+    """Ctrl-C or SIGTERM came."""
 
 
 def run(given: argparse.Namespace) -> int:
     """Run it; return the exit code."""
     settings = read(StackSettings)
     logging.configure("console")
-    if given.reset:
-        State.reset(settings.supacal_state_dir)
-    return uvloop.run(_serve(given, settings))
+    keys = settings.supacal_secret_keys
+    secret_keys = keys.get_secret_value() if keys else None
+    with State(settings.supacal_state_dir, secret_keys=secret_keys) as state:
+        if given.reset:
+            state.reset()
+        return uvloop.run(_serve(given, settings, state))
 
 
-async def _serve(given: argparse.Namespace, settings: StackSettings) -> int:
+async def _serve(
+    given: argparse.Namespace, settings: StackSettings, state: State
+) -> int:
+    began = time.monotonic()
     stopped = _when_told_to_stop()
     # stdout is for what was asked for: JSON, or the tour.
     say = _writer(sys.stderr.write if given.json else sys.stdout.write)
-    keys = settings.supacal_secret_keys
-    state = State(
-        settings.supacal_state_dir,
-        secret_keys=keys.get_secret_value() if keys else None,
-    )
     stack = Stack(state, settings, say=say)
-    starting = asyncio.create_task(stack.start())
-    try:
-        facts = await _unless(stopped, starting)
-        if facts is None:
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(stack.stop)
+        try:
+            facts = await _unless(stopped, stack.start())
+            _tell(given, facts, say, time.monotonic() - began)
+            return await _unless(stopped, _show(given, stack, facts, say))
+        except ToldToStop:
             return 0
-        _tell(given, facts, say)
+
+
+async def _show(
+    given: argparse.Namespace, stack: Stack, facts: Facts, say: Callable[[str], None]
+) -> int:
+    """Do what was asked for, as long as all parts of the stack live."""
+    trouble = asyncio.create_task(stack.trouble())
+    try:
         code = 0
         if given.tour:
-            toured = await _unless(
-                stopped, asyncio.create_task(Tour(stack, facts).walk(say))
-            )
+            toured = await _before(trouble, Tour(stack, facts).walk(say))
             code = 0 if toured else 1
         else:
             await stack.switch_on()
-        if not given.exit and not stopped.is_set():
-            say("Serving. Ctrl-C ends it.")
-            await _until_it_ends(stack, stopped)
-        return code
+        if given.exit:
+            return code
+        say("Serving. Ctrl-C ends it.")
+        raise await trouble
     finally:
-        await stack.stop()
+        trouble.cancel()
 
 
 def _when_told_to_stop() -> asyncio.Event:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopped.set)
     return stopped
 
 
-async def _unless(stopped: asyncio.Event, task: asyncio.Task[T]) -> T | None:
-    """Return what the task gives, or None as soon as we are told to stop."""
+async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work gives.
+
+    Raises:
+        ToldToStop: that came first; the work is over all the same.
+    """
     stopping = asyncio.create_task(stopped.wait())
     try:
-        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return None
+        return await _first(stopping, work, ToldToStop)
     finally:
         stopping.cancel()
 
 
-async def _until_it_ends(stack: Stack, stopped: asyncio.Event) -> None:
-    ended = await _unless(stopped, asyncio.create_task(stack.first_to_end()))
-    if ended is not None:
-        raise StackError(
-            f"{ended.name} ended by itself; its last words are in {ended.log}"
-        )
+async def _before(trouble: asyncio.Task[StackError], work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work gives, or raise the trouble that came first."""
+    return await _first(trouble, work, trouble.result)
 
 
-def _tell(given: argparse.Namespace, facts: Facts, say: Callable[[str], None]) -> None:
+async def _first(
+    event: asyncio.Task[Any],
+    work: Coroutine[Any, Any, T],
+    error: Callable[[], Exception],
+) -> T:
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task, event}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise error()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _tell(
+    given: argparse.Namespace,
+    facts: Facts,
+    say: Callable[[str], None],
+    took_s: float,
+) -> None:
     if given.json:
         sys.stdout.write(facts.as_json() + "\n")
         sys.stdout.flush()
     else:
-        say(f"Ready.\n{summary(facts)}\n")
+        say(f"Ready after {took_s:.1f} s.\n\n{summary(facts)}\n")
 
 
 def _writer(write: Callable[[str], object]) -> Callable[[str], None]:

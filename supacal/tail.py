@@ -6,37 +6,34 @@ import sys
 from datetime import datetime
 
 import asyncpg
+import msgspec
 import uvloop
 
+from local_stack.facts import Facts
+from local_stack.state import running_file
 from runtime.pool import connect
-from runtime.settings import DatabaseSettings, read
+from runtime.settings import DatabaseSettings, StackSettings, read
 from sql import queries
-from supacal.commands import Commands
 
 LOOK_EVERY_S = 0.3
 
 
-def add_commands(commands: Commands) -> None:
-    """Add this command."""
-    command = commands.add_parser(
-        "tail",
-        help="follow deliveries and runs",
-        description="Print what is received and what the workers do, as it happens: "
-        "one line each, with how long it waited and took. Ctrl-C ends it.",
-    )
-    command.add_argument(
-        "--since",
-        default="0 minutes",
-        metavar="INTERVAL",
-        help="begin so long ago, for example '10 minutes'",
-    )
-    command.set_defaults(run=run)
-
-
 def run(given: argparse.Namespace) -> int:
     """Run it; return the exit code."""
-    settings = read(DatabaseSettings)
-    return uvloop.run(_follow(settings.database_url.get_secret_value(), given.since))
+    return uvloop.run(_follow(_database_url(), given.since))
+
+
+def _database_url() -> str:
+    """Return DATABASE_URL, or else that of the local stack that runs here.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    settings = read(StackSettings)
+    running = running_file(settings.supacal_state_dir)
+    if settings.database_url is None and running.exists():
+        return msgspec.json.decode(running.read_bytes(), type=Facts).database_url
+    return read(DatabaseSettings).database_url.get_secret_value()
 
 
 async def _follow(url: str, since: str) -> int:

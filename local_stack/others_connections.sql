@@ -1,0 +1,2 @@
+select count(*) from public.calendar_connections
+where owner_id <> all(%(demo_users)s);
