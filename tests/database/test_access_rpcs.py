@@ -257,6 +257,11 @@ async def test_a_deleted_meeting_is_marked_and_can_be_restored(
     assert await as_user(database, mine.member, "delete_meeting", meeting) is True
     assert await database.fetchval(marked, meeting) is True
     assert await as_user(database, mine.member, "delete_meeting", meeting) is False
+    noted = await database.fetchrow(
+        "select * from public.meeting_history order by id desc limit 1"
+    )
+    assert noted is not None
+    assert (noted["side"], noted["user_id"]) == ("app", mine.member)
 
     assert await as_user(database, mine.member, "restore_meeting", meeting) is True
     assert await database.fetchval(marked, meeting) is False
