@@ -4,6 +4,7 @@
 -- few statements over the whole page. What a step finds out it writes beside the staged event:
 --
 --   stage      what was told, what the mirror has of it, what is wrong with it
+--   leave      what the mirror has and the answer has not
 --   match      an occurrence under a new id inherits the meeting of the one it replaces
 --   claim      keys decide which meeting an event stands for (sync.meeting_keys)
 --   judge      what is gone: who may cancel, and is it too much to be believed
@@ -22,13 +23,14 @@ create type sync.batch as (
   organization_id uuid,
   connection_id uuid,
   time_zone text,
+  direction text,
   event_tag text,
   conflict_policy text,
   now_at timestamptz,
   upsert_only boolean,
   full_round boolean,
   asked_from timestamptz,
-  series text[],
+  series text [],
   window_start timestamptz,
   window_end timestamptz
 );
@@ -88,20 +90,23 @@ create unlogged table sync.staged_events (
   feeds boolean not null default false,
   verdict text,
   -- While matching a series.
+  -- squawk-ignore prefer-timestamptz
   slot timestamp,
   pair_group text,
   pair_shift interval,
   heir_of integer,
   primary key (batch_id, place)
-);
+)
+-- Compressing and moving out what is long would take longer than all else here.
+with (toast_tuple_target = 8160);
 comment on table sync.staged_events is
 'Events of the calls of sync.apply_events under way, with what each step found out. Empty between calls.';
 comment on column sync.staged_events.place is 'Its place in what was told; below zero: added from the mirror.';
 comment on column sync.staged_events.origin is
 'told; gone (its series, read whole, has it no more); orphaned (its series is deleted); absent (a full round did not meet it); released (a held cancellation); former (the single that a series was before); follower (the event to which a meeting moves).';
 comment on column sync.staged_events.is_same is 'Nothing changed since it was last applied.';
-comment on column sync.staged_events.is_wanted is 'Whether its kind, its tag and the account''s answer make it a meeting.';
-comment on column sync.staged_events.is_new_meeting is 'meeting_id was made for it, and is not there yet.';
+comment on column sync.staged_events.is_wanted is 'Whether its kind, its tag, the account''s answer and the calendar''s direction make it a meeting.';
+comment on column sync.staged_events.is_new_meeting is 'meeting_id was made up for it: there is no such meeting yet.';
 comment on column sync.staged_events.feeds is 'Its content is that of its meeting: the meeting is written to it.';
 comment on column sync.staged_events.verdict is
 'Of what is gone: cancel; detach (a guest''s copy); follow (alive elsewhere); over; held; retired (its meeting went to an heir).';
@@ -109,9 +114,6 @@ comment on column sync.staged_events.slot is 'Local time of the original start, 
 comment on column sync.staged_events.pair_group is 'Between whom meetings may be handed on: a series, or the one that continues it.';
 comment on column sync.staged_events.pair_shift is 'By how much the series as a whole was moved.';
 comment on column sync.staged_events.heir_of is 'Place of the event whose meeting it inherits.';
-create index staged_events_event on sync.staged_events (batch_id, event_id);
-create index staged_events_provider_event on sync.staged_events (batch_id, provider_event_id);
-create index staged_events_meeting on sync.staged_events (batch_id, meeting_id);
 alter table sync.staged_events enable row level security;
 grant select, insert, update, delete on sync.staged_events to sync_engine;
 
@@ -119,7 +121,8 @@ grant select, insert, update, delete on sync.staged_events to sync_engine;
 -- nothing written.
 
 create function sync.compare_hashes(
-  p_calendar_id uuid, p_ids text[], p_hashes bytea[], p_note_seen boolean
+  p_calendar_id uuid, p_ids text[], p_hashes bytea[], p_note_seen boolean,
+  p_unexpanded boolean default false
 )
 returns integer[]
 language plpgsql
@@ -141,9 +144,11 @@ begin
   from unnest(p_ids, p_hashes) with ordinality as item (id, content_hash, place)
   left join public.calendar_events as event
     on event.calendar_id = p_calendar_id and event.provider_event_id = item.id
-  where event.content_hash is distinct from item.content_hash;
+  where event.content_hash is distinct from item.content_hash
+    -- A list that expands nothing has no occurrences but exceptions.
+    or (p_unexpanded and event.role = 'occurrence');
   return coalesce(v_differing, '{}');
 end;
 $$;
-comment on function sync.compare_hashes(uuid, text[], bytea[], boolean) is
-'The places (from 1) whose hash is new or differs from the mirror. p_note_seen: also note the ids as met by the full round under way.';
+comment on function sync.compare_hashes(uuid, text[], bytea[], boolean, boolean) is
+'The places (from 1) whose hash is new or differs from the mirror. p_note_seen: also note the ids as met by the full round under way. p_unexpanded: they were listed without occurrences, so what the mirror takes for one differs too.';

@@ -12,6 +12,7 @@ as $$
     calendar.organization_id,
     calendar.connection_id,
     coalesce(calendar.time_zone, organization.time_zone),
+    calendar.direction,
     calendar.event_tag,
     calendar.conflict_policy,
     sync.clock(),
@@ -110,18 +111,6 @@ $$;
 comment on function sync.has_tag(text, text, text) is
 'Whether a title or description has the tag, as a person reads it; without a tag everything has.';
 
-create function sync.unknown_time_zones(p_names text[])
-returns text[]
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(array_agg(zone.name), '{}')
-  from unnest(p_names) as zone (name)
-  where not sync.is_time_zone(zone.name)
-$$;
-comment on function sync.unknown_time_zones(text[]) is 'Those of the names that are no time zone.';
-
 -- One statement for the page. An id told twice counts as told last.
 
 create function sync.stage_told(p_batch sync.batch, p_events jsonb)
@@ -130,39 +119,29 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_ids text[];
-  v_unknown_zones text[];
   v_own_addresses text[] := array(
     select connection.account_email from public.calendar_connections as connection
     where connection.organization_id = (p_batch).organization_id
   );
 begin
-  select
-    array_agg(element.event ->> 'provider_event_id'),
-    -- Each zone is asked for once: asking for one that is unknown costs a subtransaction.
-    sync.unknown_time_zones(array_agg(distinct element.event ->> 'time_zone')
-      filter (where element.event ->> 'time_zone' is not null))
-  into v_ids, v_unknown_zones
-  from jsonb_array_elements(p_events) as element (event);
-
   insert into sync.staged_events (
     batch_id, place, provider_event_id, role, status, ical_uid, etag, sequence, title,
     description, location, starts_at, ends_at, all_day, start_date, end_date, time_zone,
     organizer_email, is_organizer, own_response, attendees, attendee_name, attendee_email,
     conference_url, series_provider_id, original_start, original_start_date, visibility,
     event_type, provider_updated_at, content_hash, raw, private, refusal, event_id, is_known,
-    is_same, old_role, old_status, old_scope, old_key, is_wanted, key, meeting_id
+    is_same, old_role, old_status, old_scope, old_key, is_wanted, key, meeting_id,
+    is_new_meeting
   )
-  with told as (
+  with told as materialized (
     select
       event.*,
       event.visibility in ('private', 'confidential') as is_private,
-      not coalesce(event.time_zone = any (v_unknown_zones), false) as has_known_zone,
       row_number() over same_id = 1 as is_last,
       bool_or(event.role = 'exception') over same_id as is_exception
     from rows from (jsonb_to_recordset(p_events) as (
       provider_event_id text, role text, status text, ical_uid text, etag text,
-      sequence integer, title text, description text, location text, starts_at timestamptz,
+      sequence bigint, title text, description text, location text, starts_at timestamptz,
       ends_at timestamptz, all_day boolean, start_date date, end_date date, time_zone text,
       organizer_email text, is_organizer boolean, own_response text, attendees jsonb,
       conference_url text, series_provider_id text, original_start timestamptz,
@@ -181,9 +160,16 @@ begin
     )
   ),
 
+  -- Each zone is asked for once: asking for one that is unknown costs a subtransaction.
+  zones as materialized (
+    select named.time_zone as name, sync.is_time_zone(named.time_zone) as is_known
+    from (select distinct told.time_zone from told where told.time_zone is not null) as named
+  ),
+
   mirrored as (
     select event.* from public.calendar_events as event
-    where event.calendar_id = (p_batch).calendar_id and event.provider_event_id = any (v_ids)
+    where event.calendar_id = (p_batch).calendar_id
+      and event.provider_event_id = any (array(select told.provider_event_id from told))
   )
 
   select
@@ -198,7 +184,7 @@ begin
     case when told.status in ('confirmed', 'tentative', 'cancelled') then told.status else 'confirmed' end,
     coalesce(told.ical_uid, old.ical_uid),
     told.etag,
-    told.sequence,
+    least(told.sequence, 2147483647),
     case when told.is_private then 'Busy' else told.title end,
     case when not told.is_private then told.description end,
     case when not told.is_private then told.location end,
@@ -236,7 +222,7 @@ begin
       when told.role in ('occurrence', 'exception') and span.original_start is null
         then 'an occurrence without its original start'
       when length(told.title) > 10000 then format('its title has %s characters', length(told.title))
-      when not told.has_known_zone then format('unknown time zone %s', left(told.time_zone, 100))
+      when not zones.is_known then format('unknown time zone %s', left(told.time_zone, 100))
       when told.all_day and told.start_date is null then 'it has no start'
       when told.all_day and told.end_date <= told.start_date then 'its end is not after its start'
       when not coalesce(told.all_day, false) and told.starts_at is null then 'it has no start'
@@ -244,27 +230,32 @@ begin
     end,
     coalesce(old.id, gen_random_uuid()),
     old.id is not null,
-    old.id is not null and old.content_hash = decode(told.content_hash, 'hex'),
+    old.id is not null and old.content_hash = decode(told.content_hash, 'hex')
+    -- A windowed read shows an exception like any occurrence; the list of changes knows.
+    and not (old.role = 'occurrence' and (told.role = 'exception' or told.is_exception))
+    and not (becomes.a_meeting and old.meeting_id is null),
     old.role,
     old.status,
     old.scope,
     sync.event_key(old.ical_uid, old.role, old.original_start, old.original_start_date),
-    coalesce(told.event_type, 'default') = 'default'
-    and told.own_response is distinct from 'declined'
-    and (
-      (p_batch).event_tag is null
-      or sync.has_tag((p_batch).event_tag, told.title, told.description)
-    ),
+    wanted.is_wanted,
     case
       when told.status is distinct from 'cancelled'
         then sync.event_key(told.ical_uid, told.role, span.original_start, told.original_start_date)
     end,
-    old.meeting_id
+    -- Made up here, before anybody's key is looked at: claim_keys says whether it stays.
+    case when becomes.a_meeting then coalesce(old.meeting_id, gen_random_uuid()) else old.meeting_id end,
+    becomes.a_meeting and old.meeting_id is null
   from told
   left join mirrored as old on old.provider_event_id = told.provider_event_id
   -- All-day events have dates and no zone: midnight there is a different moment in each.
+  left join zones on zones.name = told.time_zone
   cross join lateral (
-    select case when told.has_known_zone then coalesce(told.time_zone, (p_batch).time_zone) else 'UTC' end as name
+    select case
+      when zones.is_known then told.time_zone
+      when zones.name is null then (p_batch).time_zone
+      else 'UTC' -- refused
+    end as name
   ) as zone
   cross join lateral (
     select
@@ -285,6 +276,23 @@ begin
       else span.starts_at <> told.original_start
     end as from_slot
   ) as moved
+  cross join lateral (
+    select
+      coalesce(told.event_type, 'default') = 'default'
+      and told.own_response is distinct from 'declined'
+      -- A calendar that is only written to makes no meetings of what others put there.
+      and ((p_batch).direction <> 'outbound' or old.meeting_id is not null)
+      and (
+        (p_batch).event_tag is null
+        or sync.has_tag((p_batch).event_tag, told.title, told.description)
+      ) as is_wanted
+  ) as wanted
+  cross join lateral (
+    select coalesce(
+      wanted.is_wanted and told.status is distinct from 'cancelled'
+      and told.role in ('single', 'occurrence', 'exception'), false
+    ) as a_meeting
+  ) as becomes
   cross join lateral (
     select case
       when jsonb_typeof(told.attendees) = 'array' then told.attendees
@@ -360,7 +368,8 @@ comment on function sync.set_aside(sync.batch, jsonb) is
 'Moves refused events, and those the worker could not read, to sync.set_aside_events; returns how many.';
 
 -- A tombstone of something we never had says nothing, unless it is an occurrence's: that is the
--- series' EXDATE, and stays. Where nothing may be cancelled, no tombstone counts.
+-- series' EXDATE, and stays. Of a series that came and went between two reads we may have the
+-- occurrences, which go with it. Where nothing may be cancelled, no tombstone counts.
 
 create function sync.drop_unknown_tombstones(p_batch sync.batch)
 returns integer
@@ -370,6 +379,21 @@ as $$
 declare
   v_count integer;
 begin
+  if not (p_batch).upsert_only then
+    perform sync.stage_mirrored(p_batch, 'orphaned', array(
+      select member.id
+      from public.calendar_events as member
+      where member.calendar_id = (p_batch).calendar_id and member.status <> 'cancelled'
+        and member.series_provider_id = any (array(
+          select head.provider_event_id from sync.staged_events as head
+          where head.batch_id = (p_batch).id and head.status = 'cancelled' and not head.is_known
+        ))
+        and member.id <> all (array(
+          select staged.event_id from sync.staged_events as staged
+          where staged.batch_id = (p_batch).id
+        ))
+    ));
+  end if;
   delete from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.status = 'cancelled'
     and (
@@ -385,3 +409,25 @@ end;
 $$;
 comment on function sync.drop_unknown_tombstones(sync.batch) is
 'Forgets staged cancellations that can mean nothing; returns how many.';
+
+-- Changes are told of whatever age: what was over before the window began, and is not known,
+-- was not asked for.
+
+create function sync.drop_past(p_batch sync.batch)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  delete from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and not staged.is_known and staged.status <> 'cancelled'
+    and staged.role in ('single', 'occurrence', 'exception')
+    and staged.ends_at <= (p_batch).window_start;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+comment on function sync.drop_past(sync.batch) is
+'Forgets staged events that nobody asked for: unknown, and over before the window; returns how many.';

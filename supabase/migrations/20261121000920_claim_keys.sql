@@ -1,4 +1,4 @@
--- Applying, step 3: which meeting an event stands for. Only sync.meeting_keys decides that.
+-- Applying, step 4: which meeting an event stands for. Only sync.meeting_keys decides that.
 --
 -- Two workers that read, then insert the same thing make two meetings: so keys are claimed
 -- first, with ids made beforehand, and read afterwards. Order of locks: keys that are there, by
@@ -13,18 +13,12 @@ begin
   perform 1
   from sync.meeting_keys as known
   where known.organization_id = (p_batch).organization_id
-    and (
-      known.key = any (array(
-        select staged.key from sync.staged_events as staged
-        where staged.batch_id = (p_batch).id and staged.key is not null
-          and (staged.is_new_meeting or staged.key is distinct from staged.old_key)
-      ))
-      or known.key = any (array(
-        select staged.old_key from sync.staged_events as staged
-        where staged.batch_id = (p_batch).id and staged.key is not null
-          and staged.old_key is distinct from staged.key
-      ))
-    )
+    and known.key = any (array(
+      select unnest(array[staged.key, staged.old_key])
+      from sync.staged_events as staged
+      where staged.batch_id = (p_batch).id and staged.key is not null
+        and (staged.is_new_meeting or staged.key is distinct from staged.old_key)
+    ))
   order by known.key
   for update;
 end;
@@ -37,15 +31,6 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  -- Nobody but the events that come new to the engine, or under a new key, claims anything.
-  update sync.staged_events as staged
-  set
-    meeting_id = coalesce(staged.meeting_id, gen_random_uuid()),
-    is_new_meeting = staged.meeting_id is null
-  where staged.batch_id = (p_batch).id and staged.status <> 'cancelled'
-    and staged.is_wanted and staged.role in ('single', 'occurrence', 'exception')
-    and staged.meeting_id is null;
-
   perform sync.lock_keys(p_batch);
 
   insert into sync.meeting_keys (organization_id, key, meeting_id)
@@ -69,16 +54,16 @@ begin
       where claiming.batch_id = (p_batch).id and claiming.is_new_meeting
     ))
     and known.key = staged.key and known.meeting_id <> staged.meeting_id;
-  -- Two events of this batch may share a new key: one made the meeting, the others found it.
-  update sync.staged_events as staged
-  set is_new_meeting = true
-  where staged.batch_id = (p_batch).id and staged.meeting_id is not null
-    and not staged.is_new_meeting
-    and exists (
-      select 1 from sync.staged_events as maker
-      where maker.batch_id = staged.batch_id and maker.meeting_id = staged.meeting_id
-        and maker.is_new_meeting
-    );
+  if found then
+    -- Two events of this batch may share a new key: one made the meeting, the others found it.
+    update sync.staged_events as staged
+    set is_new_meeting = true
+    where staged.batch_id = (p_batch).id and not staged.is_new_meeting
+      and staged.meeting_id in (
+        select maker.meeting_id from sync.staged_events as maker
+        where maker.batch_id = (p_batch).id and maker.is_new_meeting
+      );
+  end if;
 
   perform sync.resolve_ties(p_batch);
 

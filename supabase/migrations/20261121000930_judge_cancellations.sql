@@ -1,4 +1,4 @@
--- Applying, step 4: who may cancel, and is it too much to be believed?
+-- Applying, step 5: who may cancel, and is it too much to be believed?
 --
 -- Only the authority cancels: the organizer's copy. Where a guest's copy is deleted the event is
 -- detached and the meeting stays. What is over stays as it was. What lives on in another
@@ -49,18 +49,56 @@ end;
 $$;
 comment on function sync.lock_meetings(sync.batch) is 'Locks the meetings this batch may write, by id.';
 
+-- Only another organizer's copy shows a move: guests' copies live a moment longer than what
+-- their organizer deleted.
+
+create function sync.meetings_alive_elsewhere(p_batch sync.batch)
+returns setof uuid
+language sql
+stable
+set search_path = ''
+as $$
+  select staged.meeting_id
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.status <> 'cancelled'
+    and staged.is_organizer and staged.is_wanted and staged.meeting_id is not null
+  union
+  select event.meeting_id
+  from public.calendar_events as event
+  where event.meeting_id = any (array(
+    select gone.meeting_id from sync.staged_events as gone
+    where gone.batch_id = (p_batch).id and gone.status = 'cancelled'
+  ))
+    and event.status <> 'cancelled' and event.scope = 'in' and event.is_organizer
+    and event.id not in (
+      select staged.event_id from sync.staged_events as staged
+      where staged.batch_id = (p_batch).id
+    )
+$$;
+comment on function sync.meetings_alive_elsewhere(sync.batch) is
+'Meetings of which another event, its organizer''s, is alive.';
+
 create function sync.judge_cancellations(p_batch sync.batch)
 returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_elsewhere uuid[];
 begin
+  if not exists (
+    select 1 from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.status = 'cancelled'
+  ) then
+    return;
+  end if;
+  v_elsewhere := array(select sync.meetings_alive_elsewhere(p_batch));
   update sync.staged_events as staged
   set verdict = case
     when not staged.is_organizer then 'detach'
     when meeting.status in ('completed', 'no_show', 'cancelled')
       or meeting.ends_at < (p_batch).now_at then 'over'
-    when sync.organizer_lives_elsewhere(p_batch, meeting.id, staged.event_id) then 'follow'
+    when meeting.id = any (v_elsewhere) then 'follow'
     else 'cancel'
   end
   from public.meetings as meeting
@@ -75,37 +113,6 @@ end;
 $$;
 comment on function sync.judge_cancellations(sync.batch) is
 'Writes beside each staged event that is gone what that means for its meeting.';
-
--- Only another organizer's copy shows a move: guests' copies live a moment longer than what
--- their organizer deleted.
-
-create function sync.organizer_lives_elsewhere(
-  p_batch sync.batch, p_meeting_id uuid, p_event_id uuid
-)
-returns boolean
-language sql
-stable
-set search_path = ''
-as $$
-  select
-    exists (
-      select 1 from sync.staged_events as staged
-      where staged.batch_id = (p_batch).id and staged.meeting_id = p_meeting_id
-        and staged.event_id <> p_event_id and staged.status <> 'cancelled'
-        and staged.is_organizer and staged.is_wanted
-    )
-    or exists (
-      select 1 from public.calendar_events as event
-      where event.meeting_id = p_meeting_id and event.id <> p_event_id
-        and event.status <> 'cancelled' and event.scope = 'in' and event.is_organizer
-        and not exists (
-          select 1 from sync.staged_events as staged
-          where staged.batch_id = (p_batch).id and staged.event_id = event.id
-        )
-    )
-$$;
-comment on function sync.organizer_lives_elsewhere(sync.batch, uuid, uuid) is
-'Whether another event of the meeting is alive and its organizer''s.';
 
 -- A meeting that lost the event it was written to, and has another: that one's content counts.
 

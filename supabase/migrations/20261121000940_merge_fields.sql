@@ -1,4 +1,4 @@
--- Applying, step 5: what a user changed meanwhile, against what the calendar says.
+-- Applying, step 6: what a user changed meanwhile, against what the calendar says.
 --
 -- meetings.edits tells per field that ours changed: {base, at, version}, and once a push is
 -- under way {sent: {value, version}}. So a merge needs no second copy of the event:

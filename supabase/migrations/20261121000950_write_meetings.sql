@@ -1,4 +1,4 @@
--- Applying, step 6: meetings are written, each from the one event it is written to.
+-- Applying, step 7: meetings are written, each from the one event it is written to.
 --
 -- One meeting may stand behind several events: an appointment of two colleagues is in both
 -- their calendars. It is written to one of them, the organizer's copy where there is one, and

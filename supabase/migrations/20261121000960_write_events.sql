@@ -1,4 +1,4 @@
--- Applying, step 7: the mirror is written, after the meetings, as the order of locks demands.
+-- Applying, step 8: the mirror is written, after the meetings, as the order of locks demands.
 
 create function sync.series_heads(p_batch sync.batch)
 returns table (series_provider_id text, event_id uuid)

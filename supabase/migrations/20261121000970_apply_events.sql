@@ -1,5 +1,5 @@
--- Applying, the whole: what a pull read becomes mirror and meetings, and the cursor moves, in
--- one transaction. Locks: task, keys, clients, meetings, events; each sorted.
+-- Applying, the whole, and its last step: what a pull read becomes mirror and meetings, and the
+-- cursor moves, in one transaction. Locks: task, keys, clients, meetings, events; each sorted.
 
 create function sync.write_batch(p_batch sync.batch)
 returns table (created integer, updated integer, cancelled integer, detached integer)
@@ -81,6 +81,7 @@ set search_path = ''
 -- loops over staged events took 40 s instead of 0.4. Without them each step reads its rows of
 -- other tables by `= any (array(…))`, by index, and hashes them to the staged ones.
 set enable_nestloop = off
+set work_mem = '32MB' -- a page is sorted and hashed in memory
 as $$
 #variable_conflict use_column
 declare
@@ -99,7 +100,8 @@ begin
 
   perform sync.stage_told(v_batch, p_events);
   v_set_aside := sync.set_aside(v_batch, p_round -> 'malformed');
-  v_unchanged := sync.drop_unknown_tombstones(v_batch) + sync.count_same(v_batch);
+  v_unchanged := sync.drop_unknown_tombstones(v_batch) + sync.drop_past(v_batch)
+    + sync.count_same(v_batch);
   perform sync.match_series(v_batch);
   perform sync.claim_keys(v_batch);
   perform sync.find_clients(v_batch);
@@ -210,9 +212,9 @@ begin
       and (
         function.proargtypes[0] = 'sync.batch'::regtype
         or function.proname = any (array[
-          'read_batch', 'event_key', 'plain_text', 'has_tag', 'unknown_time_zones',
-          'normal_text', 'time_field', 'provider_status', 'meeting_fields', 'same_field',
-          'merge_field', 'staged_fields', 'next_status'
+          'read_batch', 'event_key', 'plain_text', 'has_tag', 'normal_text', 'time_field',
+          'provider_status', 'meeting_fields', 'same_field', 'merge_field', 'staged_fields',
+          'next_status'
         ])
       )
   loop
@@ -222,17 +224,18 @@ begin
 end;
 $$;
 
-revoke all on function sync.compare_hashes(uuid, text[], bytea[], boolean) from public;
+revoke all on function sync.compare_hashes(uuid, text[], bytea[], boolean, boolean) from public;
 revoke all on function sync.doubtful_events(uuid, timestamptz) from public;
 revoke all on function sync.apply_events(bigint, uuid, uuid, jsonb, jsonb) from public;
 revoke all on function sync.release_held_cancellations(uuid) from public;
 revoke all on function sync.drop_held_cancellations(uuid) from public;
-grant execute on function sync.compare_hashes(uuid, text[], bytea[], boolean) to sync_worker;
+grant execute on function sync.compare_hashes(uuid, text[], bytea[], boolean, boolean)
+to sync_worker;
 grant execute on function sync.doubtful_events(uuid, timestamptz) to sync_worker;
 grant execute on function sync.apply_events(bigint, uuid, uuid, jsonb, jsonb) to sync_worker;
 
 grant create on schema sync to sync_engine; -- owning a function there needs it, for a moment
-alter function sync.compare_hashes(uuid, text[], bytea[], boolean) owner to sync_engine;
+alter function sync.compare_hashes(uuid, text[], bytea[], boolean, boolean) owner to sync_engine;
 alter function sync.doubtful_events(uuid, timestamptz) owner to sync_engine;
 alter function sync.apply_events(bigint, uuid, uuid, jsonb, jsonb) owner to sync_engine;
 alter function sync.release_held_cancellations(uuid) owner to sync_engine;

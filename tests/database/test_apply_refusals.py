@@ -311,3 +311,18 @@ async def test_a_declined_series_makes_no_meetings(
     occurrence = make_occurrence("s", coming(), own_response="declined")
     assert await calendar.apply_series((master, [occurrence])) == {}
     assert await meetings(database) == []
+
+
+async def test_a_calendar_that_is_only_written_to_makes_no_meetings(
+    database: Connection, worker: Connection
+) -> None:
+    calendar = await Calendar.create(database, worker, direction="outbound")
+    assert await calendar.apply(make_event("a")) == {}
+    assert (await mirrored(database, "a"))["scope"] == "out_of_scope"
+
+
+async def test_a_number_too_large_for_us_stops_no_page(
+    calendar: Calendar, database: Connection
+) -> None:
+    assert await calendar.apply(make_event("a", sequence=2**40)) == {"created": 1}
+    assert (await mirrored(database, "a"))["sequence"] == 2**31 - 1

@@ -8,6 +8,8 @@ import pytest
 from tests.support.events import (
     ZONE,
     Calendar,
+    Event,
+    all_day,
     coming,
     expand,
     make_event,
@@ -359,6 +361,59 @@ async def test_a_series_timed_there_and_back_keeps_its_meetings_and_keys(
     await calendar.apply_series(expand("s", starts, sequence=2))
     assert await ids_by_start(database) == before
     assert await database.fetchval("select count(*) from sync.meeting_keys") == 4
+
+
+async def test_an_all_day_series_moved_to_another_weekday_keeps_its_meetings(
+    calendar: Calendar, database: Connection
+) -> None:
+    def yearly(shift: int) -> tuple[Event, list[Event]]:
+        first = coming().date() + timedelta(days=shift)
+        days = [first + timedelta(weeks=week) for week in range(4)]
+        master = all_day("s", days[0], role="series")
+        return master, [
+            all_day(
+                f"s_{day:%Y%m%d}",
+                day,
+                role="occurrence",
+                ical_uid="s@google.com",
+                series_provider_id="s",
+                original_start_date=day,
+            )
+            for day in days
+        ]
+
+    await calendar.apply_series(yearly(0))
+    before = [meeting["id"] for meeting in await meetings(database)]
+    assert await calendar.apply_series(yearly(2)) == {"updated": 4}
+    after = await meetings(database)
+    assert [meeting["id"] for meeting in after] == before
+    assert after[0]["start_date"] == coming().date() + timedelta(days=2)
+
+
+async def test_a_series_across_daylight_saving_keeps_its_meetings(
+    calendar: Calendar, database: Connection
+) -> None:
+    first = datetime(datetime.now(ZONE).year + 1, 3, 15, 9, tzinfo=ZONE)
+    starts = weekly(first, 5)
+    window = {"window_start": first - timedelta(days=1), "window_end": coming(99)}
+    await calendar.apply_series(expand("s", starts), **window)
+    before = [meeting["id"] for meeting in await meetings(database)]
+    later = weekly(first + timedelta(days=1, hours=14), 5)
+    await calendar.apply_series(expand("s", later), **window)
+    assert [meeting["id"] for meeting in await meetings(database)] == before
+
+
+async def test_a_deleted_series_that_is_restored_has_its_meetings_again(
+    calendar: Calendar, database: Connection
+) -> None:
+    starts = weekly(coming(), 3)
+    await calendar.apply_series(expand("s", starts))
+    before = await ids_by_start(database)
+    await calendar.apply(tombstone("s"))
+    assert await calendar.apply_series(expand("s", starts, etag='"2"')) == {
+        "updated": 3
+    }
+    assert await ids_by_start(database) == before
 
 
 async def test_a_window_that_is_read_first_cancels_nothing(
