@@ -3,6 +3,7 @@
 import math
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from providers.errors import ProviderError, Transient
 from worker.handler import NOTHING, Handler, LeaseLost, Outcome, Task, TaskFailed
 
 LEASE_LOST = "CS001"
+BACKGROUND = 2
 # Longer than any provider means it.
 LONGEST_WAIT_S = 86_400.0
 OURS = Path(__file__).parents[1]
@@ -70,7 +72,8 @@ async def attempt(handler: Handler, task: Task) -> Ended:
         lane=task.lane,
         waited_ms=_ms((task.claimed_at - task.due_at).total_seconds()),
     )
-    log.info("task.claimed")
+    # A poll that finds nothing is no news, and most runs are that.
+    _level(quiet=task.lane == BACKGROUND)("task.claimed")
     began = time.perf_counter()
     ended = Ended(task, task.claimed_at, 0)
     try:
@@ -121,7 +124,7 @@ def tell_lost(task: Task) -> None:
 def _tell(ended: Ended) -> None:
     if ended.outcome is not None:
         counts = ended.outcome.counts
-        log.info(
+        _level(quiet=ended.outcome.idle and ended.task.lane == BACKGROUND)(
             "task.finished",
             created=counts.created,
             updated=counts.updated,
@@ -140,6 +143,11 @@ def _tell(ended: Ended) -> None:
         )
     else:
         log.warning("task.lost", duration_ms=ended.duration_ms)
+
+
+def _level(*, quiet: bool) -> Callable[..., object]:
+    tell: Callable[..., object] = log.debug if quiet else log.info
+    return tell
 
 
 def _check(outcome: Outcome) -> None:

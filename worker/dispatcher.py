@@ -138,7 +138,7 @@ class Dispatcher:
     def _wake_at(self) -> float:
         if self._good or self._bad or self._records:
             return 0
-        if len(self._leases) >= self._pace.slots:
+        if self._stopping or len(self._leases) >= self._pace.slots:
             return self._leases.renew_at
         return min(self._leases.renew_at, self._agenda.look_at)
 

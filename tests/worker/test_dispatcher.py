@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -204,22 +204,17 @@ async def test_a_run_that_outlasts_its_lease_keeps_it(
 ) -> None:
     (subject,) = await make_due(database, 1)
     doing, rival = Doing(held=True), Doing()
-    async with (
-        working(database_url, doing, lease_s=0.5),
-        working(database_url, rival, lease_s=0.5),
-    ):
-        await eventually(lambda: doing.begun or rival.begun)
-        held, other = (doing, rival) if doing.begun else (rival, doing)
-        held.gate.clear()
-        (task,) = held.begun
+    async with working(database_url, doing, lease_s=0.5):
+        await eventually(lambda: doing.begun)
+        (task,) = doing.begun
         first_end = task.lease_ends
-        await eventually(lambda: task.lease_ends > first_end + 1)
+        async with working(database_url, rival, lease_s=0.5):
+            await eventually(lambda: task.lease_ends > first_end + 1)
         assert 0 < task.lease_remaining() <= 0.5
-        held.gate.set()
+        doing.gate.set()
         await eventually(lambda: none_leased(database))
-    assert len(doing.begun) + len(rival.begun) == 1 or not other.begun
-    row = await task_row(database, subject)
-    assert row["attempts"] == 0
+    assert not rival.begun
+    assert (await task_row(database, subject))["attempts"] == 0
 
 
 async def test_a_handler_whose_lease_is_gone_is_cancelled(
@@ -343,6 +338,59 @@ async def test_a_fault_of_ours_is_told_by_type_and_place_and_quotes_nothing(
     assert error == run["error"]
     assert error.startswith("KeyError at tests/worker/test_dispatcher.py:")
     assert "Ada" not in error
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        TaskFailed("a zero \0, half a pair \ud83d", retry_after_s=float("inf")),
+        TaskFailed("no number", retry_after_s=float("nan")),
+        RateLimited(Provider.GOOGLE, "events.list", retry_after_s=-1),
+    ],
+)
+async def test_a_failure_that_cannot_be_written_as_it_is_holds_nobody_up(
+    database: Connection, database_url: str, failure: Exception
+) -> None:
+    connection_id = await account(database)
+    (bad,) = await make_due(database, 1, connection_id=connection_id)
+    good = Doing()
+
+    async def handler(task: Task) -> Outcome:
+        if task.subject_id == bad:
+            raise failure
+        return await good(task)
+
+    async with working(database_url, handler):
+        await recorded(database, 1)
+        await make_due(database, 2)
+        done = await recorded(database, 3)
+    assert sorted(run["outcome"] for run in done) == ["done", "done", "failed"]
+
+
+async def test_a_next_time_without_a_zone_is_a_fault_of_the_handler(
+    database: Connection, database_url: str
+) -> None:
+    (subject,) = await make_due(database, 1)
+
+    async def handler(_: Task) -> Outcome:
+        return Outcome(datetime(2026, 11, 21, 12))  # noqa: DTZ001
+
+    async with working(database_url, handler):
+        await recorded(database, 1)
+    assert "ValueError" in (await task_row(database, subject))["last_error"]
+
+
+async def test_polls_that_find_nothing_are_not_told_at_info(
+    database: Connection, database_url: str
+) -> None:
+    doing = Doing()
+    doing.idle = True
+    with structlog.testing.capture_logs() as logs:
+        async with working(database_url, doing):
+            await make_due(database, 3, lane=2)
+            await eventually(lambda: len(doing.ended) == 3)
+    told = [line for line in logs if line["event"].startswith("task.")]
+    assert {line["log_level"] for line in told} == {"debug"}
 
 
 async def test_a_handler_that_is_cancelled_from_within_has_failed(
@@ -559,6 +607,7 @@ async def test_a_worker_that_is_told_to_stop_lets_its_handlers_end(
         await eventually(lambda: doing.begun)
         dispatcher.stop()
         await make_due(database, 5)
+        dispatcher.hear("")  # of those it hears, and must neither claim nor spin
         doing.gate.set()
         await eventually(lambda: none_leased(database))
     assert doing.subjects == [subject]

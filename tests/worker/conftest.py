@@ -1,0 +1,22 @@
+"""A world of the test's own: a database, a Google, and a worker's handlers."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.sessions import Connection
+from tests.support.sync import World, make_world
+
+
+@pytest.fixture
+async def world(database: Connection, database_url: str) -> AsyncIterator[World]:
+    """Everything in process, in the time that it is."""
+    async with make_world(database, database_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def still_world(database: Connection, database_url: str) -> AsyncIterator[World]:
+    """The same, where time stands until the test moves it."""
+    async with make_world(database, database_url, still=True) as made:
+        yield made
