@@ -5,7 +5,7 @@ Times are aware, a date without a time is a date, and None means "not told".
 
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -109,6 +109,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     provider_updated_at: datetime | None
     content_hash: str
     raw: msgspec.Raw
+
+    @classmethod
+    def vanished(cls, provider_event_id: str) -> Self:
+        """Return the bare tombstone of what the provider has no more."""
+        told: dict[str, Any] = dict.fromkeys(cls.__struct_fields__)
+        told |= {"provider_event_id": provider_event_id, "status": "cancelled"}
+        told |= {"visibility": "default", "event_type": "default", "all_day": False}
+        told |= {"content_hash": "", "raw": msgspec.Raw(b"{}")}
+        return cls(**told)
 
 
 class Malformed(msgspec.Struct, frozen=True):

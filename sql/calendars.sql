@@ -8,7 +8,17 @@ from sync.begin_pull(:task_id, :lease, :calendar_id);
 select sync.begin_full_round(:task_id, :lease, :calendar_id);
 
 -- name: compare_hashes$
-select sync.compare_hashes( :calendar_id, :ids, :hashes, :note_seen);
+select sync.compare_hashes(:calendar_id, :ids, :hashes, false, :unexpanded);
+
+-- name: meet_events$
+select sync.meet_events(:task_id, :lease, :calendar_id, :ids, :hashes);
+
+-- name: doubtful_events
+select event_id
+from sync.doubtful_events(:calendar_id, :asked_from) as doubtful (event_id);
+
+-- name: is_round_whole$
+select sync.is_round_whole(:calendar_id);
 
 -- name: apply_events^
 select *
@@ -16,7 +26,7 @@ from sync.apply_events(:task_id, :lease, :calendar_id, :events::jsonb, :round::j
 
 -- name: finish_pull$
 select sync.finish_pull(
-  :task_id, :lease, :calendar_id, :lane, :changes, :window_start, :window_end
+  :task_id, :lease, :calendar_id, :lane, :changes, :window_start, :window_end, :cursor
 );
 
 -- name: note_calendar_error!

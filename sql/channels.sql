@@ -12,8 +12,14 @@ select sync.activate_channel(
   :task_id, :lease, :channel_id, :provider_channel_id, :resource_id, :expires_at
 );
 
+-- name: doubt_channel!
+select sync.doubt_channel(:task_id, :lease, :channel_id, :reason);
+
 -- name: close_channel!
 select sync.close_channel(:task_id, :lease, :channel_id, :status, :reason);
+
+-- name: catch_up!
+select sync.catch_up(:task_id, :lease, :calendar_id);
 
 -- name: channels_to_stop
 select *

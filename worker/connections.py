@@ -1,5 +1,6 @@
 """A connection's provider client; its access token is refreshed when it ends."""
 
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,20 +9,23 @@ from uuid import UUID
 
 import asyncpg
 import httpx2
+import msgspec
 
 from providers.clients import CLIENTS
-from providers.errors import AccessExpired, AccessLost
+from providers.errors import AccessExpired, AccessLost, RateLimited
 from providers.google import oauth as google_oauth
 from providers.model import Provider, StoredTokens, Tokens
 from providers.protocols import Client
 from runtime.clock import Clock
-from runtime.sealing import Sealed
+from runtime.sealing import Sealed, Tampered, UnknownKey
 from runtime.settings import WorkerSettings
 from sql import queries
 from worker.handler import Task, TaskFailed
 
 # A token that ends while a call is under way would cost the call.
 REFRESH_BEFORE = timedelta(minutes=1)
+# Too fast: the pause doubles so many times, to 64 s.
+RATE_LIMITED_STEPS = 6
 
 T = TypeVar("T")
 
@@ -38,8 +42,7 @@ class Connections:
     def open(self, task: Task, row: asyncpg.Record) -> "Account":
         """Open the account of a row that begin_pull or begin_watch gave.
 
-        Raises:
-            AccessLost: no tokens are stored for it.
+        Nothing is unsealed before the first call.
         """
         return Account(self, task, row)
 
@@ -77,7 +80,10 @@ class Account:
         self._task = task
         self._provider = Provider(row["provider"])
         self._connection_id: UUID = row["connection_id"]
-        self._tokens = self._unseal(row)
+        self._key_id: str | None = row["key_id"]
+        # As stored, as far as this run knows.
+        self._ciphertext: bytes | None = row["ciphertext"]
+        self._tokens: StoredTokens | None = None
         self.api_calls = 0
         self.client: Client = CLIENTS[self._provider](
             shared.http,
@@ -87,15 +93,18 @@ class Account:
         )
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make one call; an access token found expired is refreshed, once."""
-        self.api_calls += 1
+        """Make one call; an access token found expired is refreshed, once.
+
+        Raises:
+            AccessLost: call ``lose``, and give up.
+            TaskFailed: the tokens cannot be opened; an alert is open.
+        """
         try:
-            return await call()
+            return await self._call(call)
         except AccessExpired:
             await self._refresh()
-            self.api_calls += 1
         try:
-            return await call()
+            return await self._call(call)
         except AccessExpired as refused:
             raise AccessLost(
                 refused.provider,
@@ -105,17 +114,44 @@ class Account:
                 request_id=refused.request_id,
             ) from refused
 
-    async def _access_token(self) -> str:
-        if self._tokens.expires_at - REFRESH_BEFORE <= self._shared.clock.now():
-            await self._refresh()
-        return self._tokens.access_token
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        self.api_calls += 1
+        try:
+            return await call()
+        except RateLimited as limited:
+            if limited.retry_after_s is None:
+                # Nobody says by how much: the whole connection goes slower each time.
+                longest = 2.0 ** min(self._task.attempt, RATE_LIMITED_STEPS)
+                limited.retry_after_s = longest * random.uniform(0.5, 1)  # noqa: S311
+            raise
 
-    async def _refresh(self) -> None:
-        refresh_token = self._tokens.refresh_token
-        if refresh_token is None:
-            raise AccessLost(self._provider, "token", reason="no refresh token is kept")
-        fresh = await self._shared.refresh(self._provider, refresh_token)
-        self._tokens = self._tokens.renewed(fresh, now=self._shared.clock.now())
+    async def unlock(self) -> None:
+        """Unseal the tokens before something is begun that needs them; as ``ask``."""
+        await self._known_tokens()
+
+    async def lose(self, lost: AccessLost) -> None:
+        """Let the connection wait for its owner, unless it has other tokens by now."""
+        await queries.connections.lose_access(
+            self._shared.pool,
+            task_id=self._task.id,
+            lease=self._task.lease,
+            connection_id=self._connection_id,
+            ciphertext=self._ciphertext,
+            reason=str(lost),
+        )
+
+    async def _access_token(self) -> str:
+        tokens = await self._known_tokens()
+        if tokens.expires_at - REFRESH_BEFORE <= self._shared.clock.now():
+            tokens = await self._refresh()
+        return tokens.access_token
+
+    async def _refresh(self) -> StoredTokens:
+        known = await self._known_tokens()
+        if known.refresh_token is None:
+            raise self._lost("no refresh token is kept")
+        fresh = await self._shared.refresh(self._provider, known.refresh_token)
+        self._tokens = known.renewed(fresh, now=self._shared.clock.now())
         sealed = self._shared.settings.keyring.seal(
             self._tokens.to_json(), context=self._context
         )
@@ -126,14 +162,43 @@ class Account:
             connection_id=self._connection_id,
             key_id=sealed.key_id,
             ciphertext=sealed.ciphertext,
+            instead_of=self._ciphertext,
+        )
+        self._ciphertext = sealed.ciphertext
+        return self._tokens
+
+    async def _known_tokens(self) -> StoredTokens:
+        if self._tokens is None:
+            self._tokens = await self._unseal()
+        return self._tokens
+
+    async def _unseal(self) -> StoredTokens:
+        if self._ciphertext is None or self._key_id is None:
+            raise self._lost("no tokens are stored")
+        sealed = Sealed(self._key_id, self._ciphertext)
+        keyring = self._shared.settings.keyring
+        try:
+            return StoredTokens.from_json(keyring.open(sealed, context=self._context))
+        except UnknownKey:
+            await self._miss_key(self._key_id)
+            raise TaskFailed(
+                f"the tokens are sealed with the key {self._key_id}, which is not "
+                "in SUPACAL_SECRET_KEYS"
+            ) from None
+        except (Tampered, msgspec.DecodeError):
+            raise self._lost("the stored tokens are damaged") from None
+
+    async def _miss_key(self, key_id: str) -> None:
+        await queries.connections.miss_key(
+            self._shared.pool,
+            task_id=self._task.id,
+            lease=self._task.lease,
+            connection_id=self._connection_id,
+            key_id=key_id,
         )
 
-    def _unseal(self, row: asyncpg.Record) -> StoredTokens:
-        if row["ciphertext"] is None:
-            raise AccessLost(self._provider, "token", reason="no tokens are stored")
-        sealed = Sealed(row["key_id"], row["ciphertext"])
-        keyring = self._shared.settings.keyring
-        return StoredTokens.from_json(keyring.open(sealed, context=self._context))
+    def _lost(self, reason: str) -> AccessLost:
+        return AccessLost(self._provider, "token", reason=reason)
 
     @property
     def _context(self) -> str:

@@ -29,14 +29,15 @@ class Pull:
         )
         if calendar is None:  # gone, or switched off meanwhile
             return Outcome(next_at=None)
+        account = self.connections.open(task, calendar)
         try:
-            account = self.connections.open(task, calendar)
             return await self._pull(task, calendar, account)
         except AccessLost as lost:
-            await self._lose_access(task, calendar, lost)
-            return Outcome(next_at=calendar["now_at"] + timedelta(hours=1))
+            await account.lose(lost)
+            raise
         except Gone as gone:
-            return Outcome(next_at=await self._lose_calendar(task, gone))
+            next_at = await self._lose_calendar(task, gone)
+            return Outcome(next_at=next_at, api_calls=account.api_calls)
         except ProviderError as error:
             await self._note_error(task, error)
             raise
@@ -66,17 +67,6 @@ class Pull:
         )
         await round_.read_changes(None)
         return await round_.finish()
-
-    async def _lose_access(
-        self, task: Task, calendar: asyncpg.Record, lost: AccessLost
-    ) -> None:
-        await queries.connections.lose_access(
-            self.pool,
-            task_id=task.id,
-            lease=task.lease,
-            connection_id=calendar["connection_id"],
-            reason=str(lost),
-        )
 
     async def _lose_calendar(self, task: Task, gone: Gone) -> datetime:
         next_at: datetime = await queries.calendars.lose_calendar(

@@ -4,20 +4,19 @@ Singles are applied page by page. What belongs to a series waits until the round
 whole: only then can an occurrence under a new id be told from one that is gone.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from time import monotonic, perf_counter
 from typing import Any
 
 import asyncpg
 import msgspec
 
-from providers.model import Event, Item, Malformed, Page
-from providers.protocols import Client
+from providers.errors import Gone
+from providers.model import Event, Item
 from sql import queries
 from worker.connections import Account
-from worker.handler import Counts, Outcome, Task
+from worker.handler import Counts, Outcome, Task, TaskFailed
+from worker.pages import Pages, Steps, Window, unpaged
 
 # Up to so many changed series are expanded one by one; more, by one read of the window.
 SERIES_READ_ONE_BY_ONE = 5
@@ -29,7 +28,8 @@ CHANGES = ("created", "updated", "cancelled", "detached", "set_aside", "held")
 class Round:
     """Reads the changes of one calendar and applies them.
 
-    The cursor is saved in the transaction that applies the last of what it covers.
+    The cursor is saved in the transaction that applies the last of what it covers. A
+    round that breaks off before has done no harm: the next one begins where it began.
     """
 
     def __init__(
@@ -46,171 +46,153 @@ class Round:
         self._account = account
         self._pool = pool
         self._full = full
+        self._steps = Steps()
+        provider_id = calendar["provider_calendar_id"]
+        self._pages = Pages(task, account, provider_id, self._steps)
         self._kept: list[Event] = []  # for the last call
-        self._malformed: list[Malformed] = []
         self._cursor: str | None = None
         self._counts = Counts()
         self._changes = 0
-        self._steps: dict[str, float] = {}
-        if full or calendar["window_end"] is None:
-            self._window = (calendar["wanted_start"], calendar["wanted_end"])
-        else:
-            self._window = (calendar["window_start"], calendar["window_end"])
+        self._window, self._strips = _windows(calendar, full=full)
 
     async def read_upcoming(self, now: datetime, span: timedelta) -> None:
         """Show the next weeks at once; what this read does not meet means nothing."""
-        async for page in self._window_pages(now, now + span):
-            events = await self._changed(page.items, expanded=True)
-            await self._apply(events, {"upsert_only": True})
+        await self._read_along((now, now + span), set())
         await self._apply([], {"upsert_only": True, "backfill": "upcoming"})
 
     async def read_changes(self, cursor: str | None) -> None:
-        """Read every page since the cursor; None reads the calendar from anew."""
-        since = self._calendar["wanted_start"] if cursor is None else None
-
-        async def page(token: str | None) -> Page:
-            return await self._client.list_changes(
-                self._provider_id, cursor=cursor, since=since, page_token=token
-            )
-
-        async for changes in self._pages(page):
-            events = await self._changed(
-                changes.items, expanded=False, note_seen=self._full
-            )
-            self._cursor = changes.cursor
-            if changes.next_page_token is None:
+        """Read every page since the cursor; None reads the calendar anew."""
+        since = self._window[0] if cursor is None else None
+        async for page in self._pages.changes(cursor, since):
+            events = await self._differing(page.items)
+            self._cursor = page.cursor
+            if page.next_page_token is None:
                 self._kept += events
             else:
-                await self._apply([e for e in events if e.role == "single"], {})
-                self._kept += [e for e in events if e.role != "single"]
+                await self._apply([one for one in events if one.role == "single"])
+                self._kept += [unpaged(one) for one in events if one.role != "single"]
 
     async def finish(self) -> Outcome:
         """Expand the series that changed, apply what was kept, and save the cursor."""
-        series = [
+        if self._full:
+            await self._read_doubtful()
+        changed = [
             event.provider_event_id
             for event in self._kept
             if event.role == "series" and event.status != "cancelled"
         ]
-        expansions = await self._expand(series)
-        rolled = await self._roll_window()
-        next_at = await self._finish(
-            [*expansions, *self._kept], self._last_call(series), rolled
-        )
+        series, expansions = await self._expand(changed)
+        for strip in self._strips:
+            await self._read_along(strip, set(changed))
+        next_at = await self._finish([*expansions, *self._kept], series)
         return Outcome(
             next_at=next_at,
             counts=self._counts,
             api_calls=self._account.api_calls,
-            steps=self._steps,
+            steps=self._steps.spent,
             idle=not self._full and self._changes == 0,
         )
 
-    def _last_call(self, series: list[str]) -> dict[str, Any]:
-        start, end = self._window
-        last: dict[str, Any] = {
-            "series": series,
-            "window_start": start,
-            "window_end": end,
-            "cursor": self._cursor,
-            "cursor_parameters": self._client.parameters,
-        }
-        if self._full:
-            last |= {"full_round": True, "asked_from": start, "backfill": "complete"}
-        return last
+    # What is read besides the list of changes.
 
-    async def _expand(self, series: list[str]) -> list[Event]:
-        start, end = self._window
-        if not series:
-            return []
-        if len(series) > SERIES_READ_ONE_BY_ONE:
-            wanted = set(series)
-            return [
-                event
-                async for page in self._window_pages(start, end)
-                for event in self._understand(page.items, expanded=True)
-                if event.series_provider_id in wanted
-            ]
+    async def _read_doubtful(self) -> None:
+        """Ask for known events whose absence from a full round proves nothing."""
+        answer = queries.calendars.doubtful_events(
+            self._pool, calendar_id=self._task.subject_id, asked_from=self._window[0]
+        )
+        for event_id in [row["event_id"] async for row in answer]:
+            try:
+                item = await self._pages.get(event_id)
+            except Gone:
+                self._kept.append(Event.vanished(event_id))
+                continue
+            self._kept += await self._differing([item])
+
+    async def _expand(self, changed: list[str]) -> tuple[list[str], list[Event]]:
+        """Read what series have in the window; which were read whole, and the events.
+
+        One that goes while we read is left to the next round, which is told of it.
+        """
+        if len(changed) > SERIES_READ_ONE_BY_ONE:
+            return changed, await self._members(set(changed))
+        whole: list[str] = []
+        events: list[Event] = []
+        for series in changed:
+            try:
+                events += await self._instances(series)
+            except Gone:
+                continue
+            whole.append(series)
+        return whole, events
+
+    async def _instances(self, series: str) -> list[Event]:
         return [
             event
-            for one in series
-            async for page in self._instance_pages(one)
-            for event in self._understand(page.items, expanded=True)
+            async for page in self._pages.instances(series, self._window)
+            for event in self._pages.understand(page.items, expanded=True)
         ]
 
-    async def _roll_window(self) -> tuple[datetime, datetime] | None:
-        """Read the strip that time has brought into the window, about weekly."""
-        wanted = (self._calendar["wanted_start"], self._calendar["wanted_end"])
-        if self._full or self._calendar["window_end"] is None:
-            return wanted
-        if self._calendar["window_rolls_at"] > self._calendar["now_at"]:
-            return None
-        async for page in self._window_pages(self._calendar["window_end"], wanted[1]):
-            events = await self._changed(page.items, expanded=True)
-            await self._apply(events, {"upsert_only": True})
-        return wanted
+    async def _members(self, series: set[str]) -> list[Event]:
+        return [
+            unpaged(event)
+            async for page in self._pages.window(self._window)
+            for event in self._pages.understand(page.items, expanded=True)
+            if event.series_provider_id in series
+        ]
 
-    def _window_pages(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
-        return self._pages(
-            lambda token: self._client.list_window(
-                self._provider_id, start=start, end=end, page_token=token
-            )
-        )
+    async def _read_along(self, window: Window, series: set[str]) -> None:
+        """Add what a window shows, but for series that the last call applies whole."""
+        async for page in self._pages.window(window):
+            events = await self._differing(page.items, expanded=True)
+            others = [one for one in events if one.series_provider_id not in series]
+            await self._apply(others, {"upsert_only": True})
 
-    def _instance_pages(self, series: str) -> AsyncIterator[Page]:
-        start, end = self._window
-        return self._pages(
-            lambda token: self._client.instances(
-                self._provider_id, series, start=start, end=end, page_token=token
-            )
-        )
+    # What is told to the database.
 
-    async def _pages(
-        self, read: Callable[[str | None], Awaitable[Page]]
-    ) -> AsyncIterator[Page]:
-        token: str | None = None
-        while True:
-            with self._timed("api"):
-                page = await self._account.ask(lambda token=token: read(token))  # type: ignore[misc]
-            # Since the claim: with `api` it tells what came before the provider's answer.
-            self._steps["answered"] = (monotonic() - self._task.claimed) * 1000
-            yield page
-            if page.next_page_token is None:
-                return
-            token = page.next_page_token
-
-    async def _changed(
-        self, items: Sequence[Item], *, expanded: bool, note_seen: bool = False
+    async def _differing(
+        self, items: Sequence[Item], *, expanded: bool = False
     ) -> list[Event]:
         """Understand those items that differ from what is mirrored."""
         if not items:
             return []
-        with self._timed("compare"):
-            places = await queries.calendars.compare_hashes(
-                self._pool,
-                calendar_id=self._task.subject_id,
-                ids=[item.provider_event_id for item in items],
-                hashes=[item.content_hash for item in items],
-                note_seen=note_seen,
-            )
+        with self._steps.timed("compare"):
+            places = await self._compare(items, expanded=expanded)
         self._counts += Counts(unchanged=len(items) - len(places))
         differing = [items[place - 1] for place in places]
-        return self._understand(differing, expanded=expanded)
+        return self._pages.understand(differing, expanded=expanded)
 
-    def _understand(self, items: Sequence[Item], *, expanded: bool) -> list[Event]:
-        with self._timed("read"):
-            read = [self._client.read_event(item, expanded=expanded) for item in items]
-        self._malformed += [event for event in read if isinstance(event, Malformed)]
-        return [event for event in read if isinstance(event, Event)]
+    async def _compare(self, items: Sequence[Item], *, expanded: bool) -> list[int]:
+        facts = {
+            "calendar_id": self._task.subject_id,
+            "ids": [item.provider_event_id for item in items],
+            "hashes": [item.content_hash for item in items],
+        }
+        places: list[int]
+        if self._full and not expanded:
+            places = await queries.calendars.meet_events(
+                self._pool, task_id=self._task.id, lease=self._task.lease, **facts
+            )
+        else:
+            places = await queries.calendars.compare_hashes(
+                self._pool, unexpanded=not expanded, **facts
+            )
+        return places
 
-    async def _apply(self, events: list[Event], round_: dict[str, Any]) -> None:
-        if not events and not round_.get("backfill"):
-            return
-        async with self._pool.acquire() as connection:
-            await self._apply_on(connection, events, round_)
+    async def _apply(
+        self, events: list[Event], round_: dict[str, Any] | None = None
+    ) -> None:
+        """Apply a page while the round goes on."""
+        round_ = round_ or {}
+        if events or "backfill" in round_:
+            async with self._pool.acquire() as connection:
+                await self._apply_on(connection, events, round_)
 
     async def _apply_on(
         self, connection: Any, events: list[Event], round_: dict[str, Any]
     ) -> None:
-        with self._timed("apply"):
+        start, end = self._window
+        round_ |= {"window_start": start, "window_end": end}
+        with self._steps.timed("apply"):
             applied = await queries.calendars.apply_events(
                 connection,
                 task_id=self._task.id,
@@ -222,40 +204,61 @@ class Round:
         self._counts += Counts(**{name: applied[name] for name in COUNTED})
         self._changes += sum(applied[name] for name in CHANGES)
 
-    async def _finish(
-        self,
-        events: list[Event],
-        last: dict[str, Any],
-        rolled: tuple[datetime, datetime] | None,
-    ) -> datetime:
-        last["malformed"] = self._malformed
+    async def _finish(self, events: list[Event], series: list[str]) -> datetime | None:
+        """Apply the last, and end the round, in one transaction."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await self._apply_on(connection, events, last)
-            next_at: datetime = await queries.calendars.finish_pull(
+            if self._full:
+                await self._check_round(connection)
+            only_cursor = not events and not self._pages.malformed and not self._full
+            if not only_cursor:
+                await self._apply_on(connection, events, self._last_call(series))
+            next_at: datetime | None = await queries.calendars.finish_pull(
                 connection,
                 task_id=self._task.id,
                 lease=self._task.lease,
                 calendar_id=self._task.subject_id,
                 lane=self._task.lane,
                 changes=self._changes,
-                window_start=rolled[0] if rolled else None,
-                window_end=rolled[1] if rolled else None,
+                window_start=self._window[0] if self._rolled else None,
+                window_end=self._window[1] if self._rolled else None,
+                cursor=self._cursor if only_cursor else None,
             )
         return next_at
 
-    @property
-    def _client(self) -> Client:
-        return self._account.client
+    async def _check_round(self, connection: Any) -> None:
+        if not await queries.calendars.is_round_whole(
+            connection, calendar_id=self._task.subject_id
+        ):
+            raise TaskFailed("the database restarted in mid-round: it begins anew")
+
+    def _last_call(self, series: list[str]) -> dict[str, Any]:
+        last: dict[str, Any] = {
+            "series": series,
+            "malformed": self._pages.malformed,
+            "cursor": self._cursor,
+            "cursor_parameters": self._pages.cursor_parameters,
+        }
+        if self._full:
+            asked_from = self._window[0]
+            last |= {"full_round": True, "asked_from": asked_from}
+            last |= {"backfill": "complete"}
+        return last
 
     @property
-    def _provider_id(self) -> str:
-        return str(self._calendar["provider_calendar_id"])
+    def _rolled(self) -> bool:
+        return self._full or bool(self._strips)
 
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            spent = (perf_counter() - began) * 1000
-            self._steps[step] = self._steps.get(step, 0.0) + spent
+
+def _windows(calendar: asyncpg.Record, *, full: bool) -> tuple[Window, list[Window]]:
+    """Return the window, and the strips of it in which unchanged series are new to us.
+
+    About weekly, and in a full round, the window moves on to where it ought to be.
+    """
+    start, end = calendar["window_start"], calendar["window_end"]
+    wanted: Window = (calendar["wanted_start"], calendar["wanted_end"])
+    if end is None:
+        return wanted, []
+    if not full and calendar["window_rolls_at"] > calendar["now_at"]:
+        return (start, end), []
+    strips: list[Window] = [(wanted[0], start), (end, wanted[1])]
+    return wanted, [strip for strip in strips if strip[0] < strip[1]]

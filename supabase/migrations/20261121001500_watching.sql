@@ -3,10 +3,44 @@
 -- A channel's row is committed as pending before the provider is called: a hello or a change
 -- that beats the provider's answer is then not a stranger's.
 
+-- Without a channel polling carries a calendar, often at first.
+
+create function sync.lose_channel(p_calendar_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_lane smallint := 2;
+begin
+  if exists (
+    select 1 from public.calendar_watch_channels as live
+    where live.calendar_id = p_calendar_id and live.status = 'active'
+      and (live.expires_at is null or live.expires_at > sync.clock())
+  ) then
+    return;
+  end if;
+  insert into sync.calendar_state as state (calendar_id, channel_lost_at)
+  values (p_calendar_id, sync.clock())
+  on conflict (calendar_id) do update
+  set channel_lost_at = excluded.channel_lost_at
+  where state.channel_lost_at is null;
+  if found then
+    v_lane := 0; -- just switched on, or just lost: somebody may be waiting
+  end if;
+  perform sync.request_task('pull', calendar.id, calendar.connection_id, v_lane, sync.clock())
+  from public.calendars as calendar
+  where calendar.id = p_calendar_id and calendar.sync_enabled;
+end;
+$$;
+comment on function sync.lose_channel(uuid) is
+'Notes since when no channel of a calendar lives, and has it polled; does nothing while one lives.';
+revoke all on function sync.lose_channel(uuid) from public;
+
 create function sync.begin_watch(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
 returns table (
   calendar_id uuid, connection_id uuid, provider text, provider_calendar_id text,
-  calendar_kind text, sync_enabled boolean, lifetime_s integer, key_id text, ciphertext bytea,
+  sync_enabled boolean, lifetime_s integer, key_id text, ciphertext bytea,
   renew_at timestamptz, now_at timestamptz
 )
 language plpgsql
@@ -14,25 +48,40 @@ security definer -- the worker holds no grant on tables: these functions are its
 set search_path = ''
 as $$
 #variable_conflict use_column
+declare
+  v_now timestamptz := sync.clock();
 begin
   perform sync.hold_task(p_task_id, p_lease);
+  update sync.calendar_state as state
+  set channel_lost_at = null -- none should live
+  from public.calendars as calendar
+  where state.calendar_id = p_calendar_id and state.channel_lost_at is not null
+    and calendar.id = p_calendar_id and not calendar.sync_enabled;
+  update public.calendar_watch_channels as channel
+  set status = 'expired'
+  where channel.calendar_id = p_calendar_id and channel.status = 'active'
+    and channel.expires_at <= v_now;
+  if found then
+    perform sync.lose_channel(p_calendar_id);
+  end if;
+
   return query
   select
-    calendar.id, connection.id, connection.provider, calendar.provider_calendar_id, calendar.kind,
+    calendar.id, connection.id, connection.provider, calendar.provider_calendar_id,
     calendar.sync_enabled,
     extract(epoch from calendar.channel_lifetime)::integer,
     credentials.key_id, credentials.ciphertext,
-    (
-      select state.renew_at
-      from public.calendar_watch_channels as channel
-      join sync.channel_state as state on state.channel_id = channel.id
-      where channel.calendar_id = calendar.id and channel.status = 'active'
-        and (channel.expires_at is null or channel.expires_at > sync.clock())
-    ),
-    sync.clock()
+    live.renew_at,
+    v_now
   from public.calendars as calendar
   join public.calendar_connections as connection on connection.id = calendar.connection_id
   left join sync.credentials as credentials on credentials.connection_id = connection.id
+  left join (
+    select channel.calendar_id, coalesce(state.renew_at, v_now) as renew_at
+    from public.calendar_watch_channels as channel
+    left join sync.channel_state as state on state.channel_id = channel.id
+    where channel.status = 'active'
+  ) as live on live.calendar_id = calendar.id
   where calendar.id = p_calendar_id;
 end;
 $$;
@@ -51,8 +100,8 @@ declare
   v_channel_id uuid;
 begin
   perform sync.hold_task(p_task_id, p_lease);
-  insert into public.calendar_watch_channels (calendar_id, organization_id)
-  select calendar.id, calendar.organization_id
+  insert into public.calendar_watch_channels (calendar_id, organization_id, created_at)
+  select calendar.id, calendar.organization_id, sync.clock()
   from public.calendars as calendar
   where calendar.id = p_calendar_id
   returning id into v_channel_id;
@@ -72,15 +121,16 @@ language sql
 immutable
 set search_path = ''
 as $$
-  -- The later of half the granted life and the wished lead; never within half an hour of birth.
-  select greatest(
+  -- The later of half the granted life and the wished lead; within half an hour of birth only
+  -- for a channel that does not live longer.
+  select least(p_expires_at, greatest(
     p_created_at + interval '30 minutes',
     p_created_at + (p_expires_at - p_created_at) / 2,
     p_expires_at - least(p_renew_before, (p_expires_at - p_created_at) / 2)
-  )
+  ))
 $$;
 comment on function sync.renewal_point(timestamptz, timestamptz, interval) is
-'When a channel is replaced, without jitter; null where it never expires.';
+'When a channel is replaced at the earliest; null where it never expires.';
 revoke all on function sync.renewal_point(timestamptz, timestamptz, interval) from public;
 
 create function sync.activate_channel(
@@ -115,12 +165,12 @@ begin
   from public.calendars as calendar
   join public.calendar_watch_channels as channel on channel.calendar_id = calendar.id
   where channel.id = p_channel_id;
+  v_renew_at := sync.renewal_point(v_created_at, p_expires_at, v_calendar.renew_before);
   v_renew_at := case
-    when p_expires_at is null then v_now + interval '1 day' -- looked at daily all the same
-    else sync.renewal_point(v_created_at, p_expires_at, v_calendar.renew_before)
-      -- Each channel a little sooner, by its own hash: restarts do not line them up.
-      - (p_expires_at - v_created_at) * 0.1
-        * ((hashtextextended(p_channel_id::text, 0) & 1023)::double precision / 1024)
+    when v_renew_at is null then v_now + interval '1 day' -- looked at daily all the same
+    -- Each channel a little later, by its own hash, so that they do not line up.
+    else v_renew_at + (p_expires_at - v_renew_at) * 0.2
+      * ((hashtextextended(p_channel_id::text, 0) & 1023)::double precision / 1024)
   end;
   insert into sync.channel_state as state (channel_id, renew_at)
   values (p_channel_id, v_renew_at)
@@ -155,19 +205,8 @@ begin
   set status = p_status, status_reason = p_reason
   where channel.id = p_channel_id
   returning channel.calendar_id into v_calendar_id;
-  if p_status in ('failed', 'unwatchable', 'expired') then
-    -- Without a channel polling carries the calendar, and begins now.
-    insert into sync.calendar_state as state (calendar_id, channel_lost_at)
-    values (v_calendar_id, sync.clock())
-    on conflict (calendar_id) do update
-    set channel_lost_at = coalesce(state.channel_lost_at, excluded.channel_lost_at);
-    perform sync.request_task('pull', calendar.id, calendar.connection_id, 0::smallint, sync.clock())
-    from public.calendars as calendar
-    where calendar.id = v_calendar_id and calendar.sync_enabled
-      and not exists (
-        select 1 from public.calendar_watch_channels as live
-        where live.calendar_id = v_calendar_id and live.status = 'active'
-      );
+  if p_status in ('failed', 'unwatchable') then
+    perform sync.lose_channel(v_calendar_id);
   end if;
 end;
 $$;
@@ -175,6 +214,48 @@ comment on function sync.close_channel(bigint, uuid, uuid, text, text) is
 'A channel ends: stopped, failed, expired or unwatchable, and why.';
 revoke all on function sync.close_channel(bigint, uuid, uuid, text, text) from public;
 grant execute on function sync.close_channel(bigint, uuid, uuid, text, text) to sync_worker;
+
+create function sync.doubt_channel(
+  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_reason text
+)
+returns void
+language plpgsql
+security definer -- as begin_watch
+set search_path = ''
+as $$
+declare
+  v_calendar_id uuid;
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendar_watch_channels as channel
+  set status_reason = p_reason
+  where channel.id = p_channel_id
+  returning channel.calendar_id into v_calendar_id;
+  perform sync.lose_channel(v_calendar_id);
+end;
+$$;
+comment on function sync.doubt_channel(bigint, uuid, uuid, text) is
+'Whether the provider made the channel is not known: it stays pending, and polling carries the calendar unless another lives.';
+revoke all on function sync.doubt_channel(bigint, uuid, uuid, text) from public;
+grant execute on function sync.doubt_channel(bigint, uuid, uuid, text) to sync_worker;
+
+create function sync.catch_up(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+returns void
+language plpgsql
+security definer -- as begin_watch
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  perform sync.request_task('pull', calendar.id, calendar.connection_id, 0::smallint, sync.clock())
+  from public.calendars as calendar
+  where calendar.id = p_calendar_id and calendar.sync_enabled;
+end;
+$$;
+comment on function sync.catch_up(bigint, uuid, uuid) is
+'Asks for a pull where the channel lives on: nobody tells what was missed while the calendar was at rest.';
+revoke all on function sync.catch_up(bigint, uuid, uuid) from public;
+grant execute on function sync.catch_up(bigint, uuid, uuid) to sync_worker;
 
 create function sync.channels_to_stop(p_calendar_id uuid, p_all boolean)
 returns table (channel_id uuid, resource_id text, wait_until timestamptz)
