@@ -6,7 +6,7 @@ rows by the policies as they are now, filters on the row as it was changed.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,8 @@ from local_stack.gateway import frames
 from local_stack.gateway.authorization import DATABASE_GONE
 from local_stack.gateway.bindings import Binding, Filter
 from local_stack.gateway.images import RowChange, row_change
+from local_stack.gateway.messages import Pausable
+from local_stack.gateway.pace import Pace
 from local_stack.gateway.pgoutput import Change, Relation, Transaction
 from local_stack.gateway.subscriptions import Listener, Subscriptions
 from local_stack.gateway.tables import (
@@ -65,15 +67,15 @@ class RowDelivery:
         *,
         record_bytes: int,
         pending_changes: int,
-        pause_reading: Callable[[], None],
-        resume_reading: Callable[[], None],
+        pace: Pace,
+        stream: Pausable,
     ):
         self._pool = pool
         self._subscriptions = subscriptions
         self._record_bytes = record_bytes
         self._pending_changes = pending_changes
-        self._pause_reading = pause_reading
-        self._resume_reading = resume_reading
+        self._pace = pace
+        self._stream = stream
         self._waiting: deque[Pending] = deque()
         self._wake = asyncio.Event()
 
@@ -85,7 +87,7 @@ class RowDelivery:
         if self._waiting:
             self._wake.set()
         if len(self._waiting) > self._pending_changes:
-            self._pause_reading()
+            self._stream.pause(self)
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -94,9 +96,13 @@ class RowDelivery:
             self._wake.clear()
             while self._waiting:
                 count = min(len(self._waiting), BATCH_CHANGES)
-                await self._deliver([self._waiting.popleft() for _ in range(count)])
+                batch = [self._waiting.popleft() for _ in range(count)]
+                try:
+                    await self._deliver(batch)
+                except Exception:  # the next changes must come all the same
+                    log.exception("gateway.changes_lost", changes=len(batch))
                 if len(self._waiting) <= self._pending_changes // 2:
-                    self._resume_reading()
+                    self._stream.resume(self)
 
     async def _deliver(self, batch: Sequence[Pending]) -> None:
         works: dict[Relation, _TableWork] = {}
@@ -112,6 +118,8 @@ class RowDelivery:
         for work, place in places:
             if work.table is not None:
                 self._send(work, work.table, place)
+                if self._pace.is_due:
+                    await self._pace.breathe()
 
     async def _prepare_surely(self, work: _TableWork) -> None:
         """Ask the database until it answers: a lost connection loses no change."""

@@ -13,7 +13,8 @@ import structlog
 from local_stack.gateway.authorization import DATABASE_GONE, Authorization
 from local_stack.gateway.http_api import HttpApi, visible_headers
 from local_stack.gateway.joining import Joining
-from local_stack.gateway.messages import is_messages, say_message
+from local_stack.gateway.messages import Messages
+from local_stack.gateway.pace import Pace
 from local_stack.gateway.pgoutput import Transaction
 from local_stack.gateway.presence import Presence
 from local_stack.gateway.rooms import Rooms
@@ -50,6 +51,7 @@ class Gateway:
         self.slot = f"supacal_gateway_{os.getpid()}_{secrets.token_hex(4)}"
         self._sockets: set[Socket] = set()
         self._tokens = Tokens(settings.jwt_secret, settings.opaque_keys)
+        self._pace = Pace()
         self._rooms = Rooms()
         self._presence = Presence(self._rooms)
         self._stack = contextlib.AsyncExitStack()
@@ -58,6 +60,7 @@ class Gateway:
         self._talking: Talking
         self._http: HttpApi
         self._rows: RowDelivery
+        self._messages: Messages
 
     @property
     def port(self) -> int:
@@ -67,6 +70,10 @@ class Gateway:
     @property
     def url(self) -> str:
         return f"http://{self.settings.host}:{self.port}"
+
+    @property
+    def open_sockets(self) -> int:
+        return len(self._sockets)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -104,11 +111,13 @@ class Gateway:
             subscriptions,
             record_bytes=settings.record_bytes,
             pending_changes=settings.pending_changes,
-            pause_reading=stream.pause,
-            resume_reading=stream.resume,
+            pace=self._pace,
+            stream=stream,
         )
+        self._messages = Messages(self._rooms, self._pace, stream)
         self._assemble(authorization, subscriptions)
         self._run(self._rows.run(), "rows")
+        self._run(self._messages.run(), "messages")
         self._run(stream.run(slot), "stream")
         self._run(self._close_idle(), "idle")
         if settings.keep_partitions:
@@ -167,6 +176,7 @@ class Gateway:
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Connection(
                 self,
+                self._pace,
                 frame_bytes=settings.inbound_frame_bytes,
                 send_buffer_bytes=settings.send_buffer_bytes,
             ),
@@ -211,9 +221,7 @@ class Gateway:
 
     def _take(self, transaction: Transaction) -> None:
         """Broadcasts go out at once; rows wait for their access checks elsewhere."""
-        for change in transaction.changes:
-            if is_messages(change.relation):
-                say_message(self._rooms, change)
+        self._messages.take(transaction)
         self._rows.take(transaction)
 
     def open_socket(
@@ -237,6 +245,7 @@ class Gateway:
             visible_headers(request),
             self._joining,
             self._talking,
+            self._pace,
             self._sockets,
         )
 

@@ -13,6 +13,7 @@ from local_stack.gateway.channels import Channel
 from local_stack.gateway.frames import Incoming, MalformedFrame, UserPayload, Version
 from local_stack.gateway.joining import Joining
 from local_stack.gateway.joins import JoinRefused
+from local_stack.gateway.pace import Pace
 from local_stack.gateway.rooms import PREFIX
 from local_stack.gateway.tokens import Claims
 from local_stack.gateway.wire import Connection
@@ -37,6 +38,7 @@ class Socket:
         headers: Mapping[str, str],
         joining: Joining,
         talking: "Talking",
+        pace: Pace,
         sockets: "set[Socket]",
     ):
         self.connection = connection
@@ -47,6 +49,7 @@ class Socket:
         self.heard_at_s = asyncio.get_running_loop().time()
         self._joining = joining
         self._talking = talking
+        self._pace = pace
         self._inbox: deque[Incoming] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._gone = False
@@ -71,6 +74,8 @@ class Socket:
         try:
             while self._inbox and not self._gone:
                 await self._handle(self._inbox.popleft())
+                if self._pace.is_due:
+                    await self._pace.breathe()
                 if len(self._inbox) == INBOX_FRAMES // 2:
                     self.connection.transport.resume_reading()
         finally:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import asyncpg
 import psycopg
 import structlog
 from psycopg import pq
@@ -66,7 +67,7 @@ class Stream:
         self._place = 0  # in the log: all before it was handed over, or is not for us
         self.trouble = ""  # why the last connection ended
         self._live = asyncio.Event()
-        self._paused = False
+        self._pausing: set[object] = set()
         self._reading: _Reading | None = None
 
     async def wait_until_live(self) -> None:
@@ -80,7 +81,12 @@ class Stream:
             started = time.monotonic()
             try:
                 await self._stream(await source.publications())
-            except (StreamBroken, NoPublication, *DATABASE_GONE) as error:
+            except (
+                StreamBroken,
+                NoPublication,
+                asyncpg.PostgresError,
+                *DATABASE_GONE,
+            ) as error:
                 self.trouble = str(error).strip()[:200]
                 log.warning("gateway.stream_broken", reason=self.trouble)
             finally:
@@ -90,24 +96,23 @@ class Stream:
             await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
             failures += 1
 
-    def pause(self) -> None:
-        """Stop reading: Postgres keeps what commits meanwhile."""
-        self._paused = True
+    def pause(self, holder: object) -> None:
+        """Stop reading until the holder resumes: Postgres keeps what commits."""
+        self._pausing.add(holder)
         if self._reading is not None:
             self._reading.unwatch()
 
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            if self._reading is not None:
-                self._reading.watch()
+    def resume(self, holder: object) -> None:
+        self._pausing.discard(holder)
+        if self._reading is not None and not self._pausing:
+            self._reading.watch()
 
     async def _stream(self, publications: Sequence[str]) -> None:
         connection = await self._start(publications)
         reading = _Reading(connection, self._message)
         self._reading = reading
         try:
-            if not self._paused:
+            if not self._pausing:
                 reading.watch()
             self._live.set()
             while not reading.ended.is_set():
@@ -115,7 +120,7 @@ class Stream:
                     async with asyncio.timeout(STATUS_EVERY_S):
                         await reading.ended.wait()
                 self._confirm(connection)
-                if not self._paused:
+                if not self._pausing:
                     reading.check_silence()
             raise StreamBroken(reading.reason)
         finally:

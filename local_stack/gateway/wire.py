@@ -25,6 +25,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from local_stack.gateway.pace import PATIENCE_S, Pace
+
 HEAD_BYTES: Final = 64 * 1024
 BODY_BYTES: Final = 8 * 1024 * 1024
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[ \t]*websocket", re.IGNORECASE)
@@ -89,8 +91,14 @@ class Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
     def __init__(
-        self, application: Application, *, frame_bytes: int, send_buffer_bytes: int
+        self,
+        application: Application,
+        pace: Pace,
+        *,
+        frame_bytes: int,
+        send_buffer_bytes: int,
     ):
+        self._pace = pace
         self._application = application
         self._frame_bytes = frame_bytes
         self._send_buffer_bytes = send_buffer_bytes
@@ -104,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._answering: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport
         self.dropped_as_slow = False
+        self.patience_s = PATIENCE_S
 
     # -- asyncio.Protocol
 
@@ -148,9 +157,22 @@ class Connection(asyncio.Protocol):
         if transport.is_closing():
             return
         transport.write(frame)
-        if transport.get_write_buffer_size() > self._send_buffer_bytes:
+        self._pace.count(len(frame))
+        waiting = transport.get_write_buffer_size()
+        if waiting == 0:
+            self.patience_s = PATIENCE_S
+        elif waiting > self._send_buffer_bytes:
             self.dropped_as_slow = True
             transport.abort()
+        elif waiting > self._send_buffer_bytes // 2:
+            self._pace.fell_behind(self)
+
+    @property
+    def may_catch_up(self) -> bool:
+        """Whether this client is behind, and still worth waiting for."""
+        waiting = self.transport.get_write_buffer_size()
+        behind = waiting > self._send_buffer_bytes // 2
+        return behind and self.patience_s > 0 and not self.transport.is_closing()
 
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye, as far as the client still listens, and close."""

@@ -18,6 +18,7 @@ from tests.support.sessions import Connection
 
 SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 SETTLE_S = 0.03
+UNKNOWN_SETTLE_S = 0.3
 SILENCE_S = 0.25
 WAIT_S = 12.0
 
@@ -47,12 +48,16 @@ class Replay:
         self._sockets: dict[str, ClientConnection] = {}
         self._readers: list[asyncio.Task[None]] = []
         self.frames: dict[str, list[Any]] = {name: [] for name in self._subscribers}
+        # the step under way when each frame came
+        self.places: dict[str, list[int]] = {name: [] for name in self._subscribers}
         self.results: dict[int, Any] = {}
+        self._place = 0
         self._heard_at_s = time.monotonic()
 
     async def run(self) -> None:
         try:
             for place, step in enumerate(self._recording["steps"]):
+                self._place = place
                 result = await getattr(self, f"_{step['do']}")(step, place)
                 if result is not None:
                     self.results[place] = result
@@ -88,8 +93,11 @@ class Replay:
         try:
             async for message in socket:
                 self._heard_at_s = time.monotonic()
-                read = read_binary if isinstance(message, bytes) else json.loads
-                self.frames[name].append(read(message))
+                if isinstance(message, bytes):
+                    self.frames[name].append(read_binary(message))
+                else:
+                    self.frames[name].append(json.loads(message))
+                self.places[name].append(self._place)
         except ConnectionClosed:
             pass
 
@@ -175,22 +183,22 @@ class Replay:
         return {"status": answer.status_code, "body": shown}
 
     async def _pause(self, step: Mapping[str, Any], place: int) -> None:
-        """Wait until what was recorded so far is here, but not longer than recorded."""
-        counts = {
-            name: sum(frame.get("step", place + 1) <= place for frame in recorded)
-            for name, recorded in self._recording["frames"].items()
+        """Wait until what was recorded so far is here, but not longer than recorded.
+
+        Where a recording does not say when a frame came, silence has to do.
+        """
+        recorded = self._recording["frames"]
+        known = all("step" in frame for frames in recorded.values() for frame in frames)
+        wanted = {
+            name: sum(frame.get("step", place + 1) <= place for frame in frames)
+            for name, frames in recorded.items()
         }
 
         def complete() -> bool:
-            return all(len(self.frames[name]) >= n for name, n in counts.items())
+            return all(len(self.frames[name]) >= n for name, n in wanted.items())
 
-        steps_known = all(
-            "step" in frame
-            for recorded in self._recording["frames"].values()
-            for frame in recorded
-        )
         await _until(complete, step["s"])
-        await self._silence(SETTLE_S if steps_known else 5 * SETTLE_S)
+        await self._silence(SETTLE_S if known else min(step["s"], UNKNOWN_SETTLE_S))
 
     async def _close(self, step: Mapping[str, Any], place: int) -> None:
         await self._sockets[step["who"]].close()
@@ -218,7 +226,7 @@ def _fits(frame: Any, match: Mapping[str, Any]) -> bool:
         found = {"topic": frame["$binary"]["topic"], "event": "broadcast"}
     else:
         found = frame
-    return all(found.get(key) == value for key, value in match.items())
+    return all(bool(found.get(key) == value) for key, value in match.items())
 
 
 def write_kind_3(fields: Mapping[str, Any]) -> bytes:
