@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MIGRATIONS = sorted((ROOT / "supabase" / "migrations").glob("*.sql"))
 PROGRAMS = ("worker", "webhook_api")
-# An event's name stands alone behind a logging call, on its line or on the next.
-LOGGED = re.compile(r'log\.(?:info|warning|error|exception)\(\s*"([a-z_.]+)"')
+# An event's name is the first argument of the call that logs it.
+LOGGED = re.compile(r'\(\s*"([a-z]+\.(?!json)[a-z_]+)"\s*[,)]')
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 MAKE = re.compile(r"^make (\w+)|`make (\w+)`", re.MULTILINE)
 
