@@ -208,8 +208,19 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+  v_edited uuid[] := array(
+    select meeting.id from public.meetings as meeting
+    where meeting.edits <> '{}'
+      and meeting.id = any (array(
+        select mine.meeting_id from sync.staged_events as mine
+        where mine.batch_id = (p_batch).id and (mine.feeds or mine.verdict = 'cancel')
+      ))
+  );
   v_count integer;
 begin
+  if v_edited = '{}' then
+    return 0;
+  end if;
   with incoming as materialized (
     select
       meeting.id, meeting.edits, sync.meeting_fields(meeting) as ours,
@@ -231,12 +242,9 @@ begin
     from sync.staged_events as staged
     join public.meetings as meeting on meeting.id = staged.meeting_id
     where staged.batch_id = (p_batch).id
-      and meeting.id = any (array(
-        select mine.meeting_id from sync.staged_events as mine
-        where mine.batch_id = (p_batch).id and (mine.feeds or mine.verdict = 'cancel')
-      ))
+      and meeting.id = any (v_edited)
       and (
-        (staged.feeds and meeting.edits <> '{}')
+        staged.feeds
         or (staged.verdict = 'cancel' and meeting.edits ? 'status')
       )
   ),
@@ -258,7 +266,8 @@ begin
     update public.sync_conflicts as conflict
     set theirs = merged.theirs, ours = merged.ours
     from merged
-    where merged.winner = 'nobody' and conflict.meeting_id = merged.id
+    where merged.winner = 'nobody' and conflict.meeting_id = any (v_edited)
+      and conflict.meeting_id = merged.id
       and conflict.field = merged.name and conflict.resolved_at is null
     returning conflict.meeting_id, conflict.field
   ),
@@ -283,7 +292,8 @@ begin
     update public.sync_conflicts as conflict
     set resolved_at = (p_batch).now_at, winner = 'ours', reason = 'both sides say the same now'
     from merged
-    where merged.edit is null and merged.winner is null and conflict.meeting_id = merged.id
+    where merged.edit is null and merged.winner is null
+      and conflict.meeting_id = any (v_edited) and conflict.meeting_id = merged.id
       and conflict.field = merged.name and conflict.resolved_at is null
     returning conflict.id
   ),
@@ -307,12 +317,13 @@ begin
       (meeting.edits - summed.names) || summed.edits as edits,
       summed.asks or exists (
         select 1 from public.sync_conflicts as conflict
-        where conflict.meeting_id = summed.id and conflict.resolved_at is null
+        where conflict.meeting_id = any (v_edited) and conflict.meeting_id = summed.id
+          and conflict.resolved_at is null
           and conflict.id not in (select settled.id from settled)
       ) as asks
     from summed
     join incoming on incoming.id = summed.id
-    join public.meetings as meeting on meeting.id = summed.id
+    join public.meetings as meeting on meeting.id = any (v_edited) and meeting.id = summed.id
   )
 
   update public.meetings as meeting
@@ -344,7 +355,7 @@ begin
       else 'pending'
     end as sync_state
   ) as next
-  where meeting.id = results.id
+  where meeting.id = any (v_edited) and meeting.id = results.id
     and (
       sync.meeting_fields(meeting), meeting.edits, meeting.sync_state, meeting.calendar_id,
       meeting.event_id

@@ -428,6 +428,7 @@ async def test_what_a_merge_of_two_meetings_drops_is_kept_as_a_conflict(
     merged = await database.fetchrow(
         "select * from public.meetings where merged_into is not null"
     )
+    assert merged is not None
     assert merged["merged_into"] == older
     (conflict,) = await conflicts(database)
     assert (conflict["ours"], conflict["theirs"]) == ("Edited", "Older")

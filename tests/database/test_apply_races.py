@@ -21,6 +21,13 @@ Connect = Callable[..., Awaitable[Connection]]
 
 ROUNDS = 10
 
+SOMEBODY_WAITS = """
+select exists (
+  select 1 from pg_stat_activity
+  where datname = current_database() and wait_event_type = 'Lock'
+)
+"""
+
 
 @pytest.fixture
 async def other(calendar: Calendar, database: Connection, connect: Connect) -> Calendar:
@@ -102,19 +109,7 @@ async def test_an_edit_made_while_a_page_is_applied_is_merged_and_not_lost(
     await editing.execute("update public.meetings set title = 'Ours'")
     applying = asyncio.create_task(calendar.apply(make_event("a", location="Room 2")))
 
-    async def waits() -> bool:
-        return bool(
-            await database.fetchval(
-                """
-                select exists (
-                  select 1 from pg_stat_activity
-                  where datname = current_database() and wait_event_type = 'Lock'
-                )
-                """
-            )
-        )
-
-    await eventually(waits)
+    await eventually(lambda: database.fetchval(SOMEBODY_WAITS))
     await transaction.commit()
     await applying
     (meeting,) = await meetings(database)

@@ -223,6 +223,7 @@ async def test_a_private_event_shows_as_busy_to_everybody_but_its_owner(
             for word in ("ivorce", "case 12", "Court", "lawyer")
         )
     details = await database.fetchrow("select * from public.private_event_details")
+    assert details is not None
     assert details["title"] == "Divorce lawyer"
     assert "lawyer@example.com" in details["attendees"]
     assert await database.fetchval("select count(*) from public.clients") == 0

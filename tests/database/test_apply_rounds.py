@@ -69,6 +69,7 @@ async def test_a_full_round_saves_its_window(
         window_start=start, window_end=end, cursor="c", cursor_parameters="p"
     )
     row = await database.fetchrow("select * from sync.calendar_state")
+    assert row is not None
     assert row["window_start"].astimezone(ZONE) == start
     assert row["window_end"].astimezone(ZONE) == end
 

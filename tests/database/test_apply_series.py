@@ -395,7 +395,10 @@ async def test_a_series_across_daylight_saving_keeps_its_meetings(
 ) -> None:
     first = datetime(datetime.now(ZONE).year + 1, 3, 15, 9, tzinfo=ZONE)
     starts = weekly(first, 5)
-    window = {"window_start": first - timedelta(days=1), "window_end": coming(99)}
+    window: dict[str, Any] = {
+        "window_start": first - timedelta(days=1),
+        "window_end": coming(99),
+    }
     await calendar.apply_series(expand("s", starts), **window)
     before = [meeting["id"] for meeting in await meetings(database)]
     later = weekly(first + timedelta(days=1, hours=14), 5)
