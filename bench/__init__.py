@@ -1,0 +1,1 @@
+"""`make bench`: what Supacal does, side by side with what one would use instead."""

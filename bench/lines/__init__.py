@@ -1,0 +1,1 @@
+"""The lines of the table, a module each: `async def measure(ground) -> Result`."""

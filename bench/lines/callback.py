@@ -1,0 +1,108 @@
+"""From Google's POST to the callback in a frontend, and the share of each hop."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from bench.events import event
+from bench.ground import Ground
+from bench.measure import Claim, Result, Spread, percentile
+from bench.whole_path import WholePath, until, whole_path
+from local_stack.twins.google import Event
+from sql import queries as product
+
+NAME = "callback"
+TITLE = "POST → Realtime callback by broadcast, Google's twin answering at once"
+EVENTS = 2500
+ROUNDS = 5
+CHANGES = 20  # a round
+LIMIT_S = 10
+HOPS = (
+    "receiver: push sent → delivery committed",
+    "queue: → task claimed",
+    "worker and twin: → Google's API has answered",
+    "apply: → rows committed",
+    "gateway and client: → callback",
+)
+
+
+async def measure(ground: Ground) -> Result:
+    """Rename events at the twin, one at a time, and follow each."""
+    result = Result(NAME, TITLE)
+    rounds: list[list[float]] = []
+    hops: dict[str, list[float]] = defaultdict(list)
+    async with (
+        ground.database() as url,
+        whole_path(ground, url, ground.amount(EVENTS)) as path,
+    ):
+        await _follow(path, 0, "warm")
+        for number in range(ground.rounds(ROUNDS)):
+            walks = [
+                await _follow(path, place, f"Round {number}, {place}")
+                for place in range(ground.amount(CHANGES))
+            ]
+            rounds.append([sum(walk.values()) for walk in walks])
+            for walk in walks:
+                for hop, took_ms in walk.items():
+                    hops[hop].append(took_ms)
+    _judge(result, rounds, hops)
+    return result
+
+
+async def _follow(path: WholePath, place: int, title: str) -> Mapping[str, float]:
+    """Rename an event; return milliseconds by hop."""
+    await asyncio.sleep(random.uniform(0.02, 0.05))  # noqa: S311
+    heard = path.frontend.expect(title)
+    began = datetime.now(UTC)
+    path.calendar.rename(Event(path.calendar, event(place)["id"]), title)
+    async with asyncio.timeout(LIMIT_S):
+        heard_at = await heard
+
+    async def recorded() -> object:
+        return await product.tour.run_after(
+            path.database, calendar_id=path.calendar_id, since=began
+        )
+
+    await until(recorded, within_s=LIMIT_S)
+    run = await product.tour.run_after(
+        path.database, calendar_id=path.calendar_id, since=began
+    )
+    push = next(one for one in path.twin.pushes.log if one.sent_at >= began)
+    delivery = await product.tour.first_delivery(path.database, since=began)
+    answered_ms = msgspec.json.decode(run["steps"])["answered"]
+    moments = [
+        push.sent_at,
+        delivery["committed_at"],
+        run["started_at"],
+        run["started_at"] + timedelta(milliseconds=answered_ms),
+        await _committed_at(path, title),
+        heard_at,
+    ]
+    spans = zip(moments, moments[1:], strict=False)
+    took = [(after - before).total_seconds() * 1000 for before, after in spans]
+    return dict(zip(HOPS, took, strict=True))
+
+
+async def _committed_at(path: WholePath, title: str) -> datetime:
+    meetings = product.tour.meetings(path.database, calendar_id=path.calendar_id)
+    ids = [row["meeting_id"] async for row in meetings if row["title"] == title]
+    states = product.tour.meeting_states(path.database, ids=ids)
+    return max([row["committed_at"] async for row in states])
+
+
+def _judge(
+    result: Result,
+    rounds: Sequence[Sequence[float]],
+    hops: Mapping[str, Sequence[float]],
+) -> None:
+    middle = Spread.of(percentile(took, 0.5) for took in rounds)
+    result.claims.append(Claim("p50", middle, at_most=40, unit="ms"))
+    result.show("p99", [percentile(took, 0.99) for took in rounds], "ms")
+    middles = {hop: Spread.of(took).middle for hop, took in hops.items()}
+    whole = sum(middles.values())
+    for hop, took_ms in middles.items():
+        result.figures.append((hop, f"{took_ms:.2f} ms, {took_ms / whole:.0%}"))

@@ -1,0 +1,35 @@
+-- What the lines about many tasks make.
+
+-- name: make_due!
+update sync.tasks set run_at = now(), lane = 1;
+
+-- name: hold_snapshot$
+select count(*) from (select 1 from sync.tasks limit 1) as looked_at;
+
+-- name: rest!
+update sync.tasks set run_at = now() + interval '1 day', lane = 2, lease = null;
+
+-- name: subjects
+select task.subject_id, task.connection_id from sync.tasks as task
+where task.kind = 'pull'
+limit 1000;
+
+-- name: request$
+-- As a notification does; when it is due, as the worker is told.
+with asked as (
+  select sync.request_task('pull', :subject_id, :connection_id, 1::smallint, sync.clock()) as moved
+)
+
+select extract(epoch from task.run_at)::text
+from asked
+join sync.tasks as task on task.kind = 'pull' and task.subject_id = :subject_id
+where asked.moved is not null;
+
+-- name: add_polls!
+insert into sync.tasks (kind, subject_id, connection_id, lane, run_at)
+select 'pull', gen_random_uuid(), connection.id, 2, now() - interval '1 hour' * random()
+from generate_series(1, cast(:each as integer)) as number
+cross join public.calendar_connections as connection;
+
+-- name: edit$
+select sync.request_task('push', :meeting_id, null, 0::smallint, sync.clock());
