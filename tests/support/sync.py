@@ -1,4 +1,4 @@
-"""The system from Google to the tables: its twin, a database, and the worker's handlers.
+"""The system from Google to the tables: its twin, a database, and a worker's handlers.
 
 Time is one for all of them: it runs, unless a test moves it.
 """
@@ -142,8 +142,11 @@ class World:
 
     async def do(self, kind: str, subject_id: UUID, *, lane: int) -> Ended:
         """Ask for a task and do it; what else is due stays."""
-        task = await self.claim(kind, subject_id, lane=lane)
-        ended = await attempt(self.handlers()[kind], task)
+        return await self.run(await self.claim(kind, subject_id, lane=lane))
+
+    async def run(self, task: Task) -> Ended:
+        """Do a claimed task, and write down how it ended."""
+        ended = await attempt(self.handlers()[task.kind], task)
         await self.settle(ended)
         return ended
 
@@ -190,10 +193,7 @@ class World:
         """Do what is due until nothing is, by the rules of claiming."""
         done: list[Ended] = []
         while tasks := await self._claim_due(list(kinds or self.handlers())):
-            for task in tasks:
-                ended = await attempt(self.handlers()[task.kind], task)
-                await self.settle(ended)
-                done.append(ended)
+            done += [await self.run(task) for task in tasks]
         return done
 
     async def _claim_due(self, kinds: list[str]) -> list[Task]:
@@ -359,6 +359,13 @@ def _environment(url: str) -> dict[str, str]:
         "GOOGLE_API_URL": f"{TWIN_URL}/calendar/v3",
         "GOOGLE_AUTH_URL": TWIN_URL,
     }
+
+
+async def synced(world: World, calendar: Calendar, **columns: Any) -> UUID:
+    """A calendar that was read whole."""
+    calendar_id = await world.switch_on(calendar, **columns)
+    assert (await world.pull(calendar_id)).outcome
+    return calendar_id
 
 
 # The oracle.

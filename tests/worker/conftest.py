@@ -20,3 +20,10 @@ async def still_world(database: Connection, database_url: str) -> AsyncIterator[
     """The same, where time stands until the test moves it."""
     async with make_world(database, database_url, still=True) as made:
         yield made
+
+
+@pytest.fixture
+async def small_pages(database: Connection, database_url: str) -> AsyncIterator[World]:
+    """The same as `world`, where Google gives three events a page."""
+    async with make_world(database, database_url, page_size=3) as made:
+        yield made

@@ -1,0 +1,523 @@
+"""Promises of a pull when something is wrong: it costs time, never a meeting."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+from uuid import UUID
+
+import pytest
+import structlog
+
+from local_stack.twins.switchboard import Fault, FaultKind
+from runtime import logging
+from runtime.sealing import Keyring
+from tests.support.events import coming
+from tests.support.eventually import eventually
+from tests.support.sync import EMAIL, World, assert_mirrors, new_address, synced
+
+
+async def connection_of(world: World, calendar_id: UUID) -> Any:
+    return await world.database.fetchrow(
+        "select connection.*, state.backoff_until - sync.clock() as held_back "
+        "from public.calendars as calendar "
+        "join public.calendar_connections as connection "
+        "on connection.id = calendar.connection_id "
+        "left join sync.connection_state as state "
+        "on state.connection_id = connection.id where calendar.id = $1",
+        calendar_id,
+    )
+
+
+# Access.
+
+
+async def test_an_access_token_that_ran_out_is_refreshed_and_kept(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar_id = await synced(world, world.account.primary)
+    stored = "select ciphertext from sync.credentials"
+    before = await world.database.fetchval(stored)
+    await world.advance(hours=2)
+
+    assert (await world.pull(calendar_id)).outcome
+
+    assert world.twin.calls.count("token") == 1
+    assert await world.database.fetchval(stored) != before
+    assert (await world.pull(calendar_id)).outcome
+    assert world.twin.calls.count("token") == 1
+
+
+async def test_an_access_token_that_google_no_longer_takes_is_refreshed_once(
+    world: World,
+) -> None:
+    calendar_id = await synced(world, world.account.primary)
+    world.twin.switchboard.answer("events.list", 401)
+
+    ended = await world.pull(calendar_id)
+
+    assert ended.outcome is not None
+    assert ended.outcome.api_calls == 2
+    assert world.twin.calls.count("token") == 1
+
+
+async def test_a_fresh_access_token_that_is_refused_too_is_a_lost_grant(
+    world: World,
+) -> None:
+    calendar_id = await synced(world, world.account.primary)
+    world.twin.switchboard.answer("events.list", 401, times=None)
+
+    ended = await world.pull(calendar_id)
+
+    assert ended.error is not None
+    assert "a fresh access token is refused" in ended.error
+    assert world.twin.calls.count("token") == 1
+    assert (await connection_of(world, calendar_id))["status"] == "needs_reauth"
+
+
+async def test_a_lost_grant_stops_everything_until_the_owner_connects_again(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    calendar.add("Visit", coming())
+    calendar_id = await synced(world, calendar)
+    await world.watch(calendar_id)
+    await world.work()
+    world.account.revoke()
+
+    assert (await world.pull(calendar_id)).error
+
+    connection = await connection_of(world, calendar_id)
+    assert connection["status"] == "needs_reauth"
+    assert "invalid_grant" in connection["status_reason"]
+    assert await world.alerts() == {"access_lost"}
+    # Whatever is asked for rests.
+    calls = world.twin.calls.count()
+    for kind in ("pull", "watch"):
+        await world.database.execute(
+            "select sync.request_task($1, $2, $3, 0::smallint, sync.clock())",
+            kind,
+            calendar_id,
+            connection["id"],
+        )
+    assert await world.work() == []
+    assert world.twin.calls.count() == calls
+
+    calendar.add("Meanwhile", coming(2))
+    await world.sign_in(connection["id"], world.account)
+    await world.database.execute(
+        "update public.calendar_connections "
+        "set status = 'active', status_reason = null where id = $1",
+        connection["id"],
+    )
+
+    assert {ended.task.kind for ended in await world.work()} == {"watch", "pull"}
+    assert await world.alerts() == set()
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_tokens_of_a_grant_made_meanwhile_are_neither_lost_nor_overwritten(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar_id = await synced(world, world.account.primary)
+    connection = await connection_of(world, calendar_id)
+    await world.advance(hours=2)
+
+    # The run that uses the old tokens is held while the owner connects again.
+    slow = world.twin.switchboard.slow("token", 0.2)
+    world.account.revoke()
+    running = asyncio.create_task(world.pull(calendar_id))
+    await eventually(lambda: slow.struck)
+    await world.sign_in(connection["id"], world.account)
+    fresh = await world.database.fetchval("select ciphertext from sync.credentials")
+    await running
+
+    assert (await connection_of(world, calendar_id))["status"] == "active"
+    stored = await world.database.fetchval("select ciphertext from sync.credentials")
+    assert stored == fresh
+    assert (await world.pull(calendar_id)).outcome
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER])
+async def test_a_refresh_without_an_answer_is_not_a_lost_grant(
+    still_world: World, kind: FaultKind
+) -> None:
+    world = still_world
+    calendar_id = await synced(world, world.account.primary)
+    await world.advance(hours=2)
+    world.twin.switchboard.add(Fault(kind=kind, operation="token"))
+
+    assert (await world.pull(calendar_id)).error
+
+    assert (await connection_of(world, calendar_id))["status"] == "active"
+    assert await world.alerts() == set()
+    assert (await world.pull(calendar_id)).outcome
+
+
+async def test_tokens_sealed_with_a_key_that_is_gone_raise_an_alert(
+    world: World,
+) -> None:
+    calendar_id = await world.switch_on()
+    keys = Keyring.parse(Keyring.generate("other"))
+    connection = await connection_of(world, calendar_id)
+    row = await world.database.fetchrow("select * from sync.credentials")
+    sealed = keys.seal(b"{}", context=f"connection:{connection['id']}")
+    change = "update sync.credentials set key_id = $1, ciphertext = $2"
+    await world.database.execute(change, sealed.key_id, sealed.ciphertext)
+
+    pulled, watched = await world.pull(calendar_id), await world.watch(calendar_id)
+
+    for ended in (pulled, watched):
+        assert ended.error is not None
+        assert "sealed with the key other" in ended.error
+    assert await world.alerts() == {"key_missing"}
+    assert (await connection_of(world, calendar_id))["status"] == "active"
+    assert (await world.task("pull", calendar_id))["due_in"].total_seconds() > 0.1
+    assert world.twin.calls.count() == 0
+    assert await world.channels(calendar_id) == []
+
+    await world.database.execute(change, row["key_id"], row["ciphertext"])
+    await world.pull(calendar_id)
+    assert await world.alerts() == set()
+
+
+async def test_tokens_that_were_tampered_with_need_a_new_grant(world: World) -> None:
+    calendar_id = await world.switch_on()
+    await world.database.execute(
+        "update sync.credentials set ciphertext = ciphertext || 'x'"
+    )
+
+    assert (await world.pull(calendar_id)).error
+
+    assert (await connection_of(world, calendar_id))["status"] == "needs_reauth"
+    assert await world.alerts() == {"access_lost"}
+
+
+# Google goes slow, or away.
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(429, "rateLimitExceeded"), (403, "userRateLimitExceeded"), (503, "backendError")],
+)
+async def test_retry_after_holds_back_the_whole_connection(
+    world: World, status: int, reason: str
+) -> None:
+    account = world.account
+    connection_id = await world.connect()
+    first = await world.switch_on(account.primary, connection_id=connection_id)
+    other = await world.switch_on(
+        account.add_calendar("Other"), connection_id=connection_id
+    )
+    await world.pull(other)
+    world.twin.switchboard.answer(
+        "events.list", status, reason=reason, retry_after_s=120
+    )
+
+    await world.pull(first)
+
+    held_back = (await connection_of(world, first))["held_back"].total_seconds()
+    assert 100 < held_back <= 120
+    await world.database.execute(
+        "update sync.tasks set run_at = sync.clock() where kind = 'pull'"
+    )
+    assert await world.work("pull") == []
+
+
+async def test_a_rate_limit_without_a_time_holds_the_connection_back_all_the_same(
+    world: World,
+) -> None:
+    calendar_id = await world.switch_on()
+    world.twin.switchboard.answer("events.list", 403, reason="rateLimitExceeded")
+
+    await world.pull(calendar_id)
+
+    held_back = (await connection_of(world, calendar_id))["held_back"]
+    assert held_back.total_seconds() > 0.5
+
+
+async def test_a_failure_is_shown_with_the_calendar_until_it_is_over(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    calendar.add("Visit", coming())
+    calendar_id = await synced(world, calendar)
+    world.twin.switchboard.answer("events.list", 503, reason="backendError")
+
+    assert (await world.pull(calendar_id)).error
+
+    told = (await world.calendar(calendar_id))["last_error"]
+    assert told.startswith("google events.list: 503 backendError")
+    assert (await connection_of(world, calendar_id))["held_back"] is None
+    await world.pull(calendar_id)
+    assert (await world.calendar(calendar_id))["last_error"] is None
+
+
+# The calendar goes, and comes back.
+
+
+async def test_a_calendar_that_is_gone_lets_its_meetings_go_and_takes_them_back(
+    world: World,
+) -> None:
+    owner = world.twin.account(new_address())
+    calendar = owner.add_calendar("Shared")
+    calendar.share(world.account)
+    calendar.add("Visit", coming())
+    calendar.add("Choir", coming(), recurrence="FREQ=WEEKLY;COUNT=4")
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+    looks = "select id, status, starts_at from public.meetings order by id"
+    meetings = await world.database.fetch(looks)
+
+    calendar.unshare(world.account)
+    ended = await world.pull(calendar_id)
+
+    assert ended.outcome is not None  # it is looked at again, hourly
+    assert await world.alerts() == {"calendar_lost"}
+    assert await world.meetings(calendar_id) == {}
+    assert await world.database.fetch(looks) == meetings
+    states = "select distinct sync_state from public.meetings"
+    assert await world.database.fetchval(states) == "local"
+    due_in = (await world.task("pull", calendar_id))["due_in"].total_seconds()
+    assert 0.8 * 3600 < due_in < 1.2 * 3600
+
+    await world.pull(calendar_id)
+    assert await world.alerts() == {"calendar_lost"}
+
+    calendar.share(world.account)
+    await world.pull(calendar_id)
+    assert await world.alerts() == set()
+    assert (await world.calendar(calendar_id))["last_error"] is None
+    assert await world.meetings(calendar_id) == before
+    assert await world.database.fetchval(states) == "synced"
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+# The worker, or the database, dies.
+
+
+async def test_a_worker_that_lost_its_lease_in_mid_round_writes_nothing_more(
+    small_pages: World,
+) -> None:
+    world = small_pages
+    calendar = world.account.primary
+    events = [calendar.add(f"Visit {n}", coming(hour=8 + n)) for n in range(8)]
+    calendar_id = await world.switch_on(calendar)
+    task = await world.claim("pull", calendar_id)
+    # The third page is slow; meanwhile somebody else claims the task.
+    slow = world.twin.switchboard.slow("events.list", 0.1)
+    slow.skip = 5
+    running = asyncio.create_task(world.run(task))
+    await eventually(lambda: slow.struck)
+    taken = await world.claim("pull", calendar_id)
+
+    ended = await running
+
+    assert (ended.outcome, ended.error) == (None, None)
+    assert (await world.state(calendar_id))["cursor"] is None
+    calendar.cancel(events[0])
+    assert (await world.run(taken)).outcome
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_what_a_zombie_met_is_not_met_by_its_successor(world: World) -> None:
+    calendar = world.account.primary
+    gone = calendar.add("Gone", coming())
+    calendar_id = await synced(world, calendar)
+    zombie = await world.claim("pull", calendar_id)
+    await world.change(calendar_id, event_tag="#x")
+    await world.claim("pull", calendar_id)
+
+    async with world.pool.acquire() as connection:
+        with pytest.raises(Exception, match="lease is no longer held"):
+            await connection.fetchval(
+                "select sync.meet_events($1, $2, $3, $4, $5)",
+                zombie.id,
+                zombie.lease,
+                calendar_id,
+                [gone.id],
+                [b"?"],
+            )
+    assert not await world.database.fetchval("select count(*) from sync.seen_events")
+
+
+async def test_a_database_that_crashed_in_a_full_round_cancels_nothing(
+    small_pages: World,
+) -> None:
+    world = small_pages
+    calendar = world.account.primary
+    for n in range(8):
+        calendar.add(f"Visit {n}", coming(hour=8 + n))
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+    calendar.expire_sync_tokens()
+    slow = world.twin.switchboard.slow("events.list", 0.1)
+    slow.skip = 2
+    running = asyncio.create_task(world.pull(calendar_id))
+    await eventually(lambda: slow.struck)
+    # What an unlogged table is after a crash.
+    await world.database.execute("truncate sync.seen_events")
+
+    ended = await running
+
+    assert ended.error is not None
+    assert "begins anew" in ended.error
+    assert await world.meetings(calendar_id) == before
+    assert (await world.pull(calendar_id)).outcome
+    assert await world.meetings(calendar_id) == before
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_a_full_round_that_broke_off_begins_anew(small_pages: World) -> None:
+    world = small_pages
+    calendar = world.account.primary
+    events = [calendar.add(f"Visit {n}", coming(hour=8 + n)) for n in range(8)]
+    calendar_id = await synced(world, calendar)
+    calendar.expire_sync_tokens()
+    calendar.cancel(events[3])
+    world.twin.switchboard.answer("events.list", 503).skip = 2
+
+    assert (await world.pull(calendar_id)).error
+    assert (await world.state(calendar_id))["round_started_at"] is not None
+    # Met before the round broke off, gone when it begins anew.
+    calendar.cancel(events[0])
+    assert (await world.pull(calendar_id)).outcome
+
+    state = await world.state(calendar_id)
+    assert (state["round_started_at"], state["cursor"] is None) == (None, False)
+    await assert_mirrors(world.database, calendar_id, calendar)
+    assert await world.database.fetchval("select count(*) from sync.seen_events") == 0
+
+
+async def test_a_calendar_switched_off_in_a_pull_is_not_pulled_again(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    calendar.add("Visit", coming())
+    calendar_id = await world.switch_on(calendar)
+    task = await world.claim("pull", calendar_id)
+    slow = world.twin.switchboard.slow("events.list", 0.1)
+    running = asyncio.create_task(world.run(task))
+    await eventually(lambda: slow.struck)
+    await world.change(calendar_id, sync_enabled=False)
+
+    assert (await running).outcome
+
+    assert await world.task("pull", calendar_id) is None
+
+
+async def test_a_pull_of_a_calendar_that_is_switched_off_ends_its_task(
+    world: World,
+) -> None:
+    calendar_id = await synced(world, world.account.primary)
+    await world.change(calendar_id, sync_enabled=False)
+    calls = world.twin.calls.count()
+
+    await world.pull(calendar_id)
+
+    assert await world.task("pull", calendar_id) is None
+    assert world.twin.calls.count() == calls
+
+
+# What makes no sense.
+
+
+AN_HOUR: dict[str, Any] = {
+    "start": {"dateTime": coming(3).isoformat(), "timeZone": "Europe/Berlin"},
+    "end": {"dateTime": coming(3, hour=10).isoformat(), "timeZone": "Europe/Berlin"},
+}
+BROKEN: dict[str, dict[str, Any]] = {
+    "no start": {"end": {"dateTime": "2026-12-01T10:00:00+01:00"}},
+    "end before start": {
+        "start": {"dateTime": "2026-12-01T10:00:00+01:00"},
+        "end": {"dateTime": "2026-12-01T09:00:00+01:00"},
+    },
+    "unknown zone": {
+        "start": {"dateTime": "2026-12-01T10:00:00+01:00", "timeZone": "Mars/Base"},
+        "end": {"dateTime": "2026-12-01T11:00:00+01:00", "timeZone": "Mars/Base"},
+    },
+    "a title of 1 MB": {
+        "summary": "x" * 1_000_000,
+        "start": {"dateTime": "2026-12-01T10:00:00+01:00"},
+        "end": {"dateTime": "2026-12-01T11:00:00+01:00"},
+    },
+    "no time": {"start": {"dateTime": "soon"}, "end": {"dateTime": "later"}},
+    "a number for a start": {"start": 5, "end": 6},
+}
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_malformed_events_are_set_aside_and_the_others_applied(
+    world: World, known: bool
+) -> None:
+    calendar = world.account.primary
+    calendar.add("Before", coming())
+    calendar_id = await world.switch_on(calendar)
+    if known:
+        await world.pull(calendar_id)
+    for n, body in enumerate(BROKEN.values()):
+        calendar.inject({"id": f"broken{n}", "iCalUID": f"broken{n}@x", **body})
+    calendar.add("After", coming(2))
+
+    ended = await world.pull(calendar_id)
+
+    assert ended.outcome is not None
+    assert ended.outcome.counts.set_aside >= len(BROKEN)
+    titles = "select title from public.meetings order by starts_at"
+    found = [row["title"] for row in await world.database.fetch(titles)]
+    assert found == ["Before", "After"]
+    aside = await world.database.fetch("select * from sync.set_aside_events")
+    assert len(aside) == len(BROKEN)
+    assert all(row["reason"] for row in aside)
+    assert max(len(row["raw"]) for row in aside) < 100_000
+
+    # One that comes again well leaves.
+    calendar.inject({**calendar.event("broken2").body, "id": "broken0"} | AN_HOUR)
+    await world.pull(calendar_id)
+    assert "broken0" in await world.meetings(calendar_id)
+    left = await world.database.fetchval("select count(*) from sync.set_aside_events")
+    assert left == len(BROKEN) - 1
+
+
+# What is told.
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """What a worker would have logged."""
+    stream = StringIO()
+    logging.configure("json", stream)
+    yield stream
+    structlog.reset_defaults()
+
+
+async def test_the_log_of_a_sync_holds_no_token_title_or_address(
+    still_world: World, log: StringIO
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    guest = new_address()
+    calendar.add("Root canal", coming(), attendees=[guest], location="Praxis 7")
+    calendar_id = await world.switch_on(calendar)
+    grant = world.twin.oauth.grants[-1]
+
+    await world.work()
+    calendar.inject({"id": "broken", "summary": "Root canal"})
+    await world.advance(hours=2)
+    await world.pull(calendar_id)
+    world.twin.switchboard.answer("events.list", 503, reason="backendError")
+    await world.pull(calendar_id)
+    world.twin.switchboard.cut("events.list")
+    await world.pull(calendar_id)
+    world.account.revoke()
+    await world.pull(calendar_id)
+
+    told = log.getvalue()
+    events = {json.loads(line)["event"] for line in told.splitlines()}
+    assert {"task.claimed", "task.finished", "task.failed"} <= events
+    tokens = (*world.twin.oauth.access, grant.refresh_token)
+    for secret in (*tokens, "Root canal", "Praxis", guest, EMAIL):
+        assert secret not in told
