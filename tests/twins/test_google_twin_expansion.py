@@ -10,7 +10,7 @@ import pytest
 import recurring_ical_events
 
 from local_stack.twins.google import Account, Event
-from local_stack.twins.google.times import When
+from local_stack.twins.moments import When
 
 OWN = Path(__file__).parent.parent / "data" / "calendars"
 SHARED = Path(os.environ.get("SUPACAL_SHARED", "../shared")) / "data" / "calendars"

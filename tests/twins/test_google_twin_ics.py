@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local_stack.twins.google import Account, Calendar, Event
-from local_stack.twins.google.times import is_all_day
+from local_stack.twins.moments import is_all_day
 from tests.twins.google_calls import BERLIN, Calls
 
 CALENDARS = Path(__file__).parent.parent / "data" / "calendars"

@@ -8,8 +8,8 @@ import sys
 import msgspec
 
 from local_stack.twins.google.behaviour import Behaviour, published_quota
-from local_stack.twins.google.serve import base_url, listen, server_of, started
 from local_stack.twins.google.twin import GoogleTwin
+from local_stack.twins.serve import base_url, listen, server_of, started
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,9 +12,10 @@ from local_stack.twins.google.errors import (
     required,
     time_range_empty,
 )
-from local_stack.twins.google.series import Series
 from local_stack.twins.google.state import CalendarState, Json
-from local_stack.twins.google.times import is_all_day, length, read_when, write_when
+from local_stack.twins.google.times import read_when, write_when
+from local_stack.twins.moments import When, is_all_day, length
+from local_stack.twins.series import InvalidRule, Series
 
 EVENT_ID = re.compile(r"^[a-v0-9]{5,1024}$")
 STATUSES = frozenset({"confirmed", "tentative", "cancelled"})
@@ -128,13 +129,19 @@ def _tidy_times(calendar: CalendarState, body: Json) -> None:
     if body.get("recurrence"):
         if isinstance(start, datetime) and not body["start"].get("timeZone"):
             raise required("Missing time zone definition for start time.")
-        series = Series(start, list(body["recurrence"]))
-        if not any(True for _ in series.starts(THE_END)):
+        if not _has_occurrences(start, list(body["recurrence"])):
             raise invalid("Invalid recurrence rule.")
     else:
         body.pop("recurrence", None)
     body["start"] = write_when(start, zone_name)
     body["end"] = write_when(end, zone_name)
+
+
+def _has_occurrences(start: When, lines: list[str]) -> bool:
+    try:
+        return any(True for _ in Series(start, lines).starts(THE_END))
+    except InvalidRule:
+        return False
 
 
 def shown_on(calendar: CalendarState, body: Json) -> Json:

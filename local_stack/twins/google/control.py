@@ -14,7 +14,8 @@ from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.errors import ApiError
 from local_stack.twins.google.personal_calendars import Calendar
 from local_stack.twins.google.personal_events import Event
-from local_stack.twins.google.times import When, zone_named
+from local_stack.twins.google.times import zone_named
+from local_stack.twins.moments import When
 
 if TYPE_CHECKING:
     from local_stack.twins.google.twin import GoogleTwin

@@ -1,10 +1,8 @@
 """The API over HTTP: authentication, faults, quota, envelopes, and a log of calls."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -14,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from local_stack.twins.calls import CallLog, CallRecord
 from local_stack.twins.connection_cut import cut_connection
 from local_stack.twins.google.api import Answer, Api, Call, Operation
 from local_stack.twins.google.behaviour import Behaviour
@@ -21,40 +20,9 @@ from local_stack.twins.google.errors import ApiError, as_ordered, bad_credential
 from local_stack.twins.google.oauth import OAuth
 from local_stack.twins.google.quota import Quota
 from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
-from runtime.clock import Clock, SystemClock
 
 PREFIX = "/calendar/v3"
 CALL_FAULTS = frozenset(FaultKind) - PUSH_FAULTS
-LOG_LENGTH = 20_000
-
-
-@dataclass(frozen=True)
-class CallRecord:
-    """One call as it went, in real time whatever the twin's clock says."""
-
-    operation: str
-    subject: str | None
-    status: int | None
-    at: datetime
-    duration_ms: float
-
-
-@dataclass
-class CallLog:
-    """What was asked of the twin, for tours, tests and counting."""
-
-    wall: Clock = field(default_factory=SystemClock)
-    records: deque[CallRecord] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
-    listeners: list[Callable[[CallRecord], None]] = field(default_factory=list)
-
-    def note(self, record: CallRecord) -> None:
-        self.records.append(record)
-        for listener in self.listeners:
-            listener(record)
-
-    def count(self, operation: str | None = None) -> int:
-        """Return how many calls came, of one operation or in all."""
-        return sum(1 for r in self.records if operation in {None, r.operation})
 
 
 Work: TypeAlias = Callable[[Request, "Guarded"], Awaitable[Answer]]

@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import icalendar
 
 from local_stack.twins.google.ics_shift import Shift
+from local_stack.twins.google.names import occurrence_id
 from local_stack.twins.google.occurrences import differences, unchanged
-from local_stack.twins.google.series import occurrence_id
 from local_stack.twins.google.state import CalendarState, EventRecord, Json
-from local_stack.twins.google.times import When, instant, later, write_when
+from local_stack.twins.google.times import write_when
 from local_stack.twins.google.writer import Writer
+from local_stack.twins.moments import When, instant, later
 
 WEEK = timedelta(days=7)
 A_DAY = timedelta(days=1)

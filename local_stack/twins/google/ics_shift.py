@@ -9,15 +9,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from local_stack.twins.google.series import Series
 from local_stack.twins.google.state import CalendarState, Json
-from local_stack.twins.google.times import (
-    When,
-    length,
-    out_of_gap,
-    read_when,
-    write_when,
-)
+from local_stack.twins.google.times import read_when, write_when
+from local_stack.twins.moments import When, length, out_of_gap
+from local_stack.twins.series import Series
 
 UNTIL = re.compile(r"UNTIL=(\d{8})(T\d{6}Z?)?")
 DATE_LINE = re.compile(r"^(RDATE|EXDATE)((?:;[^:]*)?):(\d{8})(?:T(\d{6})Z)?$")

@@ -8,9 +8,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
+from local_stack.twins.calls import CallLog
 from local_stack.twins.google.api import Answer
 from local_stack.twins.google.errors import ApiError
-from local_stack.twins.google.http import CallLog, Guarded, Work, access_token
+from local_stack.twins.google.http import Guarded, Work, access_token
 from local_stack.twins.google.oauth import ALL_SCOPES, OAuth, OAuthError, invalid_grant
 from local_stack.twins.google.state import Store
 from local_stack.twins.switchboard import FaultKind, Switchboard

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import msgspec
 
 from local_stack.twins.google.errors import not_found
-from local_stack.twins.google.series import occurrence_id, split_occurrence_id
+from local_stack.twins.google.names import occurrence_id, split_occurrence_id
 from local_stack.twins.google.state import (
     CalendarState,
     EventRecord,
     Json,
     occurrence_bytes,
 )
-from local_stack.twins.google.times import When
+from local_stack.twins.moments import When
 
 OWN_TO_OCCURRENCE = frozenset(
     {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from local_stack.twins.google.ics import import_calendar
+from local_stack.twins.google.names import occurrence_id
 from local_stack.twins.google.occurrences import effective, find
 from local_stack.twins.google.personal_events import (
     Event,
@@ -20,10 +21,11 @@ from local_stack.twins.google.personal_events import (
 )
 from local_stack.twins.google.queries import read_query
 from local_stack.twins.google.selection import Selector
-from local_stack.twins.google.series import following, occurrence_id, trimmed
 from local_stack.twins.google.state import CalendarState, EventRecord, Json, Store
-from local_stack.twins.google.times import When, later, length, zone_named
+from local_stack.twins.google.times import zone_named
 from local_stack.twins.google.writer import Writer, new_id
+from local_stack.twins.moments import When, later, length
+from local_stack.twins.series import following, trimmed
 
 if TYPE_CHECKING:
     from local_stack.twins.google.people import Account

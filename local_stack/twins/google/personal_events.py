@@ -9,7 +9,8 @@ import msgspec
 
 from local_stack.twins.google.occurrences import encoded, etag_of, find
 from local_stack.twins.google.state import Json
-from local_stack.twins.google.times import When, read_when
+from local_stack.twins.google.times import read_when
+from local_stack.twins.moments import When
 
 if TYPE_CHECKING:
     from local_stack.twins.google.personal_calendars import Calendar

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Literal, TypeAlias
@@ -12,6 +12,7 @@ import httpx2
 
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.channels import Channel
+from local_stack.twins.outbox import Outbox
 from local_stack.twins.switchboard import PUSH_FAULTS, FaultKind, Switchboard
 from runtime.clock import Clock, SystemClock
 
@@ -67,27 +68,22 @@ class PushRecord:
     outcome: Outcome
 
 
-@dataclass
-class PushSender:
+class PushSender(Outbox):
     """Sends notifications from the event loop that serves the twin."""
 
-    behaviour: Behaviour
-    switchboard: Switchboard
-    wall: Clock = field(default_factory=SystemClock)
-    log: deque[PushRecord] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
-    listeners: list[Callable[[PushRecord], None]] = field(default_factory=list)
-    # Address prefix to transport, for receivers that live in the same process.
-    transports: dict[str, httpx2.AsyncBaseTransport] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop | None = None
-    _client: httpx2.AsyncClient | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _held: dict[str, asyncio.Event] = field(default_factory=dict)
-
-    def use_running_loop(self) -> None:
-        """Send from this event loop from now on."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._client, self._tasks = loop, None, set()
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        switchboard: Switchboard,
+        wall: Clock | None = None,
+    ) -> None:
+        super().__init__()
+        self.behaviour = behaviour
+        self.switchboard = switchboard
+        self.wall = wall or SystemClock()
+        self.log: deque[PushRecord] = deque(maxlen=LOG_LENGTH)
+        self.listeners: list[Callable[[PushRecord], None]] = []
+        self._held: dict[str, asyncio.Event] = {}
 
     def message(self, channel: Channel, state: str) -> Message:
         """Make the next message of a channel."""
@@ -95,19 +91,7 @@ class PushSender:
 
     def post(self, message: Message) -> None:
         """Send a message soon; may be called from any thread."""
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            return
-        if _running_loop() is loop:
-            self._start(message)
-        else:
-            loop.call_soon_threadsafe(self._start, message)
-
-    def later(self, delay_s: float, action: Callable[[], None]) -> None:
-        """Do something in the sender's loop after a while; from any thread."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(loop.call_later, delay_s, action)
+        self.start(lambda: self.deliver(message))
 
     async def deliver(self, message: Message) -> None:
         """Send a message, with whatever the switchboard has in store for it."""
@@ -129,27 +113,6 @@ class PushSender:
         overtaken = self._held.get(channel.id)
         if overtaken is not None and kind is not FaultKind.REORDER:
             overtaken.set()
-
-    async def drain(self) -> None:
-        """Wait until nothing is on its way any more."""
-        await asyncio.sleep(0)
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0)
-
-    async def aclose(self) -> None:
-        """Give up what is on its way and close connections."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
-        self._client = None
-
-    def _start(self, message: Message) -> None:
-        task = asyncio.ensure_future(self.deliver(message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _hold_back(self, channel_id: str) -> None:
         overtaken = self._held.setdefault(channel_id, asyncio.Event())
@@ -189,26 +152,15 @@ class PushSender:
 
     async def _post(self, message: Message) -> int | None:
         try:
-            answer = await self._http().post(
-                message.channel.address, headers=message.headers(), content=b""
+            answer = await self.http.post(
+                message.channel.address,
+                headers=message.headers(),
+                content=b"",
+                timeout=self.behaviour.push_timeout_s,
             )
         except httpx2.HTTPError:
             return None
         return answer.status_code
-
-    def _http(self) -> httpx2.AsyncClient:
-        if self._client is None:
-            self._client = httpx2.AsyncClient(
-                timeout=self.behaviour.push_timeout_s,
-                mounts=dict(self.transports),
-                trust_env=False,
-            )
-        return self._client
-
-    def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
-        """Reach addresses under a prefix through a transport instead of the network."""
-        self.transports[prefix] = transport
-        self._client = None
 
     def _note(
         self,
@@ -233,10 +185,3 @@ class PushSender:
         self.log.append(record)
         for listener in self.listeners:
             listener(record)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -3,10 +3,12 @@
 from datetime import timedelta
 
 from local_stack.twins.google.behaviour import Behaviour
+from local_stack.twins.google.names import occurrence_id
 from local_stack.twins.google.occurrences import unchanged, with_differences
-from local_stack.twins.google.series import Series, occurrence_id
 from local_stack.twins.google.state import CalendarState, EventRecord, Json, Store
-from local_stack.twins.google.times import When, write_when
+from local_stack.twins.google.times import write_when
+from local_stack.twins.moments import When
+from local_stack.twins.series import Series
 
 LIMITS = ("UNTIL=", "COUNT=")
 OWN = ("created", "sequence", "status")

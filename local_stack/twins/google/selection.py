@@ -10,15 +10,16 @@ from local_stack.twins.google.matching import (
     original_of,
     stands_for,
 )
+from local_stack.twins.google.names import occurrence_id
 from local_stack.twins.google.queries import Query
-from local_stack.twins.google.series import Series, occurrence_id
 from local_stack.twins.google.state import (
     CalendarState,
     EventRecord,
     Json,
     occurrence_bytes,
 )
-from local_stack.twins.google.times import When, instant, later
+from local_stack.twins.moments import When, instant, later
+from local_stack.twins.series import Series
 
 HORIZON = timedelta(days=730)
 """How far an endless series is expanded for whoever names no end."""

@@ -10,16 +10,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from local_stack.twins.google.errors import ApiError, not_found
-from local_stack.twins.google.series import Series
-from local_stack.twins.google.times import (
-    When,
-    instant,
-    later,
-    length,
-    read_when,
-    stamp,
-    write_when,
-)
+from local_stack.twins.google.times import read_when, stamp, write_when
+from local_stack.twins.moments import When, instant, later, length
+from local_stack.twins.series import Series
 from runtime.clock import Clock
 
 Json: TypeAlias = dict[str, Any]

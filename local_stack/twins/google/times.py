@@ -1,31 +1,20 @@
 """Start and end as Google writes them: a date, or an instant shown in some zone."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
-from typing import Any, TypeAlias
+from datetime import UTC, date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from local_stack.twins.google.errors import invalid, required
-
-When: TypeAlias = datetime | date
-"""An aware datetime in the event's own zone, or a date for all-day events."""
-
-ZERO = timedelta(0)
+from local_stack.twins.moments import When, known_zone, out_of_gap, zone_of
 
 
-@lru_cache(maxsize=1024)
 def zone_named(name: str) -> ZoneInfo:
     """Return a zone; an unknown one is the client's mistake."""
     try:
-        return ZoneInfo(name)
-    except (KeyError, OSError, ValueError) as problem:
+        return known_zone(name)
+    except ValueError as problem:
         raise invalid(f"Invalid time zone definition: {name}") from problem
-
-
-def is_all_day(when: When) -> bool:
-    """Tell a date from a datetime, which is a date to Python too."""
-    return not isinstance(when, datetime)
 
 
 def read_when(value: Mapping[str, Any] | None, zone_name: str, which: str) -> When:
@@ -56,41 +45,6 @@ def write_when(when: When, shown_in: str) -> dict[str, str]:
     if shown.endswith("+00:00"):
         shown = shown[:-6] + "Z"
     return {"dateTime": shown, "timeZone": zone_of(when)}
-
-
-def zone_of(when: datetime) -> str:
-    """Return the IANA name of a time's zone."""
-    return getattr(when.tzinfo, "key", "UTC")
-
-
-def out_of_gap(when: datetime) -> datetime:
-    """Move a local time that a clock change skips to where the clocks go on."""
-    return when.astimezone(UTC).astimezone(when.tzinfo)
-
-
-def instant(when: When, zone_name: str) -> datetime:
-    """Return the moment in UTC; a date begins at midnight in the calendar's zone."""
-    if isinstance(when, datetime):
-        return when.astimezone(UTC)
-    return datetime.combine(when, time(), zone_named(zone_name)).astimezone(UTC)
-
-
-def length(start: When, end: When) -> timedelta:
-    """Return how long an event really takes, clock changes included."""
-    if isinstance(start, datetime) and isinstance(end, datetime):
-        return end.astimezone(UTC) - start.astimezone(UTC)
-    return _date_of(end) - _date_of(start)
-
-
-def _date_of(when: When) -> date:
-    return when.date() if isinstance(when, datetime) else when
-
-
-def later(when: When, by: timedelta) -> When:
-    """Add elapsed time to an instant, or days to a date."""
-    if isinstance(when, datetime):
-        return (when.astimezone(UTC) + by).astimezone(when.tzinfo)
-    return when + by
 
 
 def read_bound(text: str | None, name: str) -> datetime | None:

@@ -8,13 +8,14 @@ import httpx2
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
+from local_stack.twins.calls import CallLog
 from local_stack.twins.fault_routes import fault_routes
 from local_stack.twins.google.api import Api
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.channels import Channels
 from local_stack.twins.google.control import ControlRoutes
 from local_stack.twins.google.guests import send_to_guests
-from local_stack.twins.google.http import ApiRoutes, CallLog
+from local_stack.twins.google.http import ApiRoutes
 from local_stack.twins.google.listing import Lister
 from local_stack.twins.google.memory import dump, load
 from local_stack.twins.google.oauth import OAuth

@@ -1,8 +1,6 @@
-"""Recurring events: which occurrences a series has, and what they are called.
+"""Recurring events: which occurrences a series has.
 
-Rules are expanded on the wall clock of the series' zone, as RFC 5545 wants it, and an
-occurrence is named after its original start in UTC: `<series>_20261201T090000Z`, or
-`<series>_20261201` for all-day ones.
+Rules are expanded on the wall clock of the series' zone, as RFC 5545 wants it.
 """
 
 import re
@@ -13,14 +11,16 @@ from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rruleset, rrulestr
 
-from local_stack.twins.google.errors import invalid
-from local_stack.twins.google.times import When, out_of_gap
+from local_stack.twins.moments import When, out_of_gap
 
-OCCURRENCE_ID = re.compile(r"^(.+)_(\d{8})(?:T(\d{6})Z)?$")
 LINE = re.compile(r"^(RRULE|EXRULE|RDATE|EXDATE)((?:;[^:]*)?):(.+)$", re.IGNORECASE)
 UNTIL = re.compile(r"UNTIL=([0-9TZ]+)", re.IGNORECASE)
 A_MINUTE = timedelta(minutes=1)
 LAST_SECOND = time(23, 59, 59)
+
+
+class InvalidRule(ValueError):
+    """A recurrence line that means nothing."""
 
 
 class Series:
@@ -92,19 +92,19 @@ class Series:
     def _expand(self) -> Iterator[datetime]:
         first = self.wall(self.start)
         rules = rruleset()
-        # Google lets the start of a series be its first occurrence whatever the rule.
+        # The start of a series is its first occurrence whatever the rule.
         rules.rdate(first)
         try:
             for line in self.lines:
                 self._add(rules, first, line)
         except (ValueError, KeyError) as problem:
-            raise invalid("Invalid recurrence rule.") from problem
+            raise InvalidRule("this is no recurrence rule") from problem
         return iter(rules)
 
     def _add(self, rules: rruleset, first: datetime, line: str) -> None:
         match = LINE.match(line.strip())
         if match is None:
-            raise invalid(f"Invalid recurrence rule: {line[:80]}")
+            raise InvalidRule(f"this is no recurrence rule: {line[:80]}")
         kind, parameters, value = match[1].upper(), match[2].upper(), match[3]
         if kind in {"RRULE", "EXRULE"}:
             rule = rrulestr(UNTIL.sub(self._local_until, value), dtstart=first)
@@ -144,26 +144,6 @@ def _same(one: When, other: When) -> bool:
     if isinstance(one, datetime) and isinstance(other, datetime):
         return one.astimezone(UTC) == other.astimezone(UTC)
     return one == other
-
-
-def occurrence_id(series_id: str, original: When) -> str:
-    """Name an occurrence after its original start."""
-    if isinstance(original, datetime):
-        return f"{series_id}_{original.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-    return f"{series_id}_{original:%Y%m%d}"
-
-
-def split_occurrence_id(event_id: str) -> tuple[str, When] | None:
-    """Take an occurrence's id apart; None for any other id."""
-    match = OCCURRENCE_ID.match(event_id)
-    if match is None:
-        return None
-    try:
-        if match[3] is None:
-            return match[1], _date(match[2])
-        return match[1], _datetime(f"{match[2]}T{match[3]}Z")
-    except ValueError:
-        return None
 
 
 def trimmed(lines: list[str], start: When, before: When) -> list[str]:
