@@ -32,6 +32,10 @@ class BindingRefused(Exception):
     """Why there will be no rows; the text goes into a system message."""
 
 
+class NotNow(BindingRefused):
+    """There may be rows later: the database does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """One condition on a column; the value is text, as in SQL before its cast."""

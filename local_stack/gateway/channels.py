@@ -39,6 +39,7 @@ class Channel:
         self.may_write: dict[str, bool] = {}
         self.replayed: frozenset[str | None] = frozenset()
         self.closed = False
+        self.trying_again: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -85,7 +86,10 @@ class Channel:
         )
 
     def say_closed(self) -> None:
-        self.send(frames.close(self.version, self.wire_topic, self.join_ref))
+        self.send(frames.end(self.version, self.wire_topic, self.join_ref))
+
+    def say_failed(self) -> None:
+        self.send(frames.end(self.version, self.wire_topic, self.join_ref, "phx_error"))
 
     def watch_expiry(self, expired: Callable[["Channel"], Any]) -> None:
         """Call `expired` when the token is no longer good."""

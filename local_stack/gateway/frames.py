@@ -148,17 +148,22 @@ def reply(
     return text_frame(_encode(body))
 
 
-def close(version: Version, topic: str, join_ref: object) -> bytes:
-    """Build the frame that ends a channel."""
+def end(
+    version: Version,
+    topic: str,
+    join_ref: object,
+    event: Literal["phx_close", "phx_error"] = "phx_close",
+) -> bytes:
+    """Build the frame that ends a channel; after an error, clients join again."""
     if version == 1:
         body: object = {
             "ref": join_ref,
-            "event": "phx_close",
+            "event": event,
             "topic": topic,
             "payload": {},
         }
     else:
-        body = [join_ref, join_ref, topic, "phx_close", {}]
+        body = [join_ref, join_ref, topic, event, {}]
     return text_frame(_encode(body))
 
 

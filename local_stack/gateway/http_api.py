@@ -13,9 +13,9 @@ from local_stack.gateway.authorization import (
     Visitor,
 )
 from local_stack.gateway.frames import ENCODING_BINARY, ENCODING_JSON, UserPayload
+from local_stack.gateway.http_messages import HttpAnswer, HttpRequest
 from local_stack.gateway.rooms import RoomName, Rooms, Said
 from local_stack.gateway.tokens import Claims, TokenRefused, Tokens
-from local_stack.gateway.wire import HttpAnswer, HttpRequest
 
 BLANK: Final = "can't be blank"
 INVALID: Final = "is invalid"

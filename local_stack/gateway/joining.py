@@ -1,5 +1,6 @@
 """Joining: from a token to a channel that hears what it may, and a new token later."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from local_stack.gateway.authorization import (
     ReadRights,
     Visitor,
 )
-from local_stack.gateway.bindings import BindingRefused, binding_id
+from local_stack.gateway.bindings import BindingRefused, NotNow, binding_id
 from local_stack.gateway.channels import Channel
 from local_stack.gateway.frames import ENCODING_BINARY, Incoming, UserPayload
 from local_stack.gateway.joins import Join, JoinRefused, read_join
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from local_stack.gateway.sockets import Socket
 
+TRY_AGAIN_S: Final = 5.0
 NO_DATABASE: Final = "Realtime was unable to connect to the project database"
 
 
@@ -98,6 +100,8 @@ class Joining:
         """Take a channel out of everything."""
         channel.closed = True
         channel.forget_expiry()
+        if channel.trying_again is not None:
+            channel.trying_again.cancel()
         self._subscriptions.remove(channel)
         self._rooms.leave(channel)
         self._presence.untrack(channel)
@@ -165,10 +169,19 @@ class Joining:
             await self._subscriptions.add(channel)
         except BindingRefused as error:
             channel.system("error", str(error), extension="postgres_changes")
+            if isinstance(error, NotNow) and not channel.closed:
+                channel.trying_again = asyncio.get_running_loop().create_task(
+                    self._subscribe_later(channel)
+                )
         else:
             channel.system(
                 "ok", "Subscribed to PostgreSQL", extension="postgres_changes"
             )
+
+    async def _subscribe_later(self, channel: Channel) -> None:
+        await asyncio.sleep(TRY_AGAIN_S)
+        channel.trying_again = None
+        await self._subscribe(channel)
 
     async def _replay(self, channel: Channel) -> list[bytes]:
         replay = channel.join.replay

@@ -12,6 +12,7 @@ import structlog
 
 from local_stack.gateway.authorization import DATABASE_GONE, Authorization
 from local_stack.gateway.http_api import HttpApi, visible_headers
+from local_stack.gateway.http_messages import HttpAnswer, HttpRequest
 from local_stack.gateway.joining import Joining
 from local_stack.gateway.messages import Messages
 from local_stack.gateway.pace import Pace
@@ -26,7 +27,7 @@ from local_stack.gateway.stream import SESSION, Stream
 from local_stack.gateway.subscriptions import Subscriptions
 from local_stack.gateway.talking import Talking
 from local_stack.gateway.tokens import TokenRefused, Tokens
-from local_stack.gateway.wire import Connection, HttpAnswer, HttpRequest, Listener
+from local_stack.gateway.wire import Connection, Listener
 
 SOCKET_PATHS: Final = frozenset({"/realtime/v1/websocket", "/socket/websocket"})
 PARTITIONS_EVERY_S: Final = 3600.0

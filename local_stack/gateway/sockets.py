@@ -91,7 +91,7 @@ class Socket:
             channel = self.channels.get(frame.topic)
             if channel is not None:
                 self._forget(channel)
-                channel.push("phx_error", {})
+                channel.say_failed()
 
     async def _route(self, frame: Incoming) -> None:
         channel = self.channels.get(frame.topic)

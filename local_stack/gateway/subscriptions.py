@@ -1,5 +1,6 @@
 """Who wants to hear of which table's changes."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,13 @@ import asyncpg
 import structlog
 
 from local_stack.gateway.authorization import DATABASE_GONE
-from local_stack.gateway.bindings import Binding, BindingRefused, Filter, read_binding
+from local_stack.gateway.bindings import (
+    Binding,
+    BindingRefused,
+    Filter,
+    NotNow,
+    read_binding,
+)
 from local_stack.gateway.pgoutput import Relation
 from local_stack.gateway.queries import query
 from local_stack.gateway.tokens import Claims
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from local_stack.gateway.channels import Channel
 
 IN_VALUES: Final = 100
+ANSWER_LIMIT_S: Final = 5.0
 _WORDS: Final = frozenset({"null", "true", "false", "unknown"})
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -63,14 +71,15 @@ class Subscriptions:
             BindingRefused: with the text for the client.
         """
         bindings = tuple(read_binding(params) for params in channel.join.bindings)
-        await self.stream_is_live()
         try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                await self.stream_is_live()
             async with self._pool.acquire() as connection:
                 check = _Check(connection, self._publication, channel.claims.role)
                 for binding in bindings:
                     await check.binding(binding)
         except DATABASE_GONE as error:
-            raise BindingRefused(
+            raise NotNow(
                 "Unable to subscribe to changes: the database does not answer"
             ) from error
         if not channel.closed:

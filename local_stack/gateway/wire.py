@@ -12,22 +12,21 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Protocol, cast
-from urllib.parse import parse_qsl, urlsplit
 
 import httptools
-import msgspec
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from local_stack.gateway.http_messages import HttpAnswer, HttpRequest
 from local_stack.gateway.pace import PATIENCE_S, Pace
 
 HEAD_BYTES: Final = 64 * 1024
+REQUEST_LIMIT_S: Final = 60.0  # for a request to be complete, or for the next to come
 BODY_BYTES: Final = 8 * 1024 * 1024
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[ \t]*websocket", re.IGNORECASE)
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -35,37 +34,6 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 # `websockets` writes request lines, and with them API keys, to its debug log.
 _quiet = logging.getLogger("local_stack.gateway.websockets")
 _quiet.setLevel(logging.WARNING)
-
-
-@dataclass
-class HttpRequest:
-    """A request, its body complete; header names are lower case."""
-
-    method: str = "GET"
-    target: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @property
-    def raw_path(self) -> str:
-        return urlsplit(self.target).path
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
-
-
-@dataclass(frozen=True)
-class HttpAnswer:
-    """A status and a body: text as it is, anything else as JSON."""
-
-    status: int
-    body: object = ""
-
-    def encoded(self) -> tuple[bytes, str]:
-        if isinstance(self.body, str):
-            return self.body.encode(), "text/plain; charset=utf-8"
-        return msgspec.json.encode(self.body), "application/json; charset=utf-8"
 
 
 class Listener(Protocol):
@@ -110,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._fragments_binary = False
         self._request = HttpRequest()
         self._answering: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
         self.dropped_as_slow = False
         self.patience_s = PATIENCE_S
@@ -120,9 +89,11 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are not asyncio's by class.
         self.transport = cast(asyncio.Transport, transport)
         self._application.connected(self)
+        self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._application.disconnected(self)
+        self._drop_deadline()
         if self._listener is not None:
             self._listener.lost()
             self._listener = None
@@ -131,6 +102,16 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._read(data)
+
+    def _set_deadline(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(
+            REQUEST_LIMIT_S, self.transport.abort
+        )
+
+    def _drop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     # -- the first bytes decide
 
@@ -209,6 +190,7 @@ class Connection(asyncio.Protocol):
                 response = _refusal(opened)
             else:
                 self._listener = opened
+                self._drop_deadline()
         websocket.send_response(response)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._flush(websocket)
@@ -260,6 +242,7 @@ class Connection(asyncio.Protocol):
             return
         # one request at a time: the next is read when this one is answered
         self.transport.pause_reading()
+        self._drop_deadline()
         keep_alive = self._parser.should_keep_alive()
         self._answering = asyncio.get_running_loop().create_task(
             self._answer(request, keep_alive=keep_alive)
@@ -270,6 +253,7 @@ class Connection(asyncio.Protocol):
         self._write_answer(answer, keep_alive=keep_alive)
         if not self.transport.is_closing():
             self.transport.resume_reading()
+            self._set_deadline()
 
     def _write_answer(self, answer: HttpAnswer, *, keep_alive: bool) -> None:
         if self.transport.is_closing():

@@ -11,10 +11,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from local_stack.gateway import Gateway, GatewaySettings
+from local_stack.gateway import Gateway, GatewaySettings, joining, subscriptions
 from tests.gateway.clients import Client, address, client, make_key
 from tests.support.eventually import eventually
-from tests.support.sessions import Connection
+from tests.support.sessions import Connection, Sessions
 
 ROWS = [{"event": "*", "schema": "public", "table": "log"}]
 TABLE = """
@@ -316,3 +316,38 @@ async def test_a_filter_that_fails_at_a_value_harms_no_other_binding(
         await server.execute("alter table log alter note type int using null::int")
         await server.execute("insert into log values (1, 7)")
         await eventually(lambda: listener.records("rows") == [{"id": 1, "note": 7}])
+
+
+async def test_who_joins_while_the_database_is_away_gets_rows_when_it_is_back(
+    gateway: Gateway,
+    server: Connection,
+    bare: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscriptions, "ANSWER_LIMIT_S", 0.1)
+    monkeypatch.setattr(joining, "TRY_AGAIN_S", 0.1)
+    await server.execute(TABLE)
+    admin_url = bare.cluster.url_of("postgres", role="supabase_admin")
+    elsewhere = await asyncpg.connect(admin_url)
+    door = f"alter database {bare.database} allow_connections"
+    async with client(gateway.url) as listener:
+
+        def told() -> list[str]:
+            messages = listener.heard("realtime:rows", "system")
+            return [message["status"] for message in messages]
+
+        # Postgres closes the door, and shows out who is in
+        await elsewhere.execute(
+            f"alter database {bare.database} allow_connections false"
+        )
+        await server.execute(KILL_ALL)
+        await listener.join("rows", postgres_changes=ROWS)
+        assert told()[0] == "error"
+        await elsewhere.execute(
+            f"alter database {bare.database} allow_connections true"
+        )
+        await elsewhere.close()
+
+        await eventually(lambda: told()[-1:] == ["ok"], within_s=15)
+        await server.execute("insert into log values (1, 'x')")
+        await eventually(lambda: listener.records("rows"))
