@@ -337,15 +337,11 @@ async def test_who_joins_while_the_database_is_away_gets_rows_when_it_is_back(
             return [message["status"] for message in messages]
 
         # Postgres closes the door, and shows out who is in
-        await elsewhere.execute(
-            f"alter database {bare.database} allow_connections false"
-        )
+        await elsewhere.execute(f"{door} false")
         await server.execute(KILL_ALL)
         await listener.join("rows", postgres_changes=ROWS)
         assert told()[0] == "error"
-        await elsewhere.execute(
-            f"alter database {bare.database} allow_connections true"
-        )
+        await elsewhere.execute(f"{door} true")
         await elsewhere.close()
 
         await eventually(lambda: told()[-1:] == ["ok"], within_s=15)
