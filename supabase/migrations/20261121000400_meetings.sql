@@ -49,9 +49,9 @@ create table public.meetings (
   updated_at timestamptz not null default now(),
   unique (id, organization_id),
   foreign key (client_id, organization_id)
-    references public.clients (id, organization_id) on delete set null (client_id),
+  references public.clients (id, organization_id) on delete set null (client_id),
   foreign key (calendar_id, organization_id)
-    references public.calendars (id, organization_id) on delete set null (calendar_id),
+  references public.calendars (id, organization_id) on delete set null (calendar_id),
   constraint meetings_status_is_known check (
     status in ('scheduled', 'confirmed', 'tentative', 'completed', 'cancelled', 'no_show')
   ),

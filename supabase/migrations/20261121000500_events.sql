@@ -41,9 +41,9 @@ create table public.calendar_events (
   updated_at timestamptz not null default now(),
   unique (calendar_id, provider_event_id),
   constraint calendar_events_role_is_known
-    check (role in ('single', 'series', 'occurrence', 'exception', 'slot')),
+  check (role in ('single', 'series', 'occurrence', 'exception', 'slot')),
   constraint calendar_events_status_is_known
-    check (status in ('confirmed', 'tentative', 'cancelled')),
+  check (status in ('confirmed', 'tentative', 'cancelled')),
   constraint calendar_events_scope_is_known check (scope in ('in', 'out_of_scope', 'detached')),
   constraint calendar_events_end_is_not_before_start check (ends_at >= starts_at)
 );

@@ -128,5 +128,6 @@ comment on function sync.receive(text[], uuid[], text[], text[], text[], text[],
 'Stores verified webhook requests that came together (parallel arrays; headers and body as JSON text) and asks for the work they mean. Says per place in them: accepted, or ignored (a channel that is no longer ours: nothing is stored).';
 revoke all on function sync.receive(text[], uuid[], text[], text[], text[], text[], timestamptz[])
 from public;
-grant execute on function sync.receive(text[], uuid[], text[], text[], text[], text[], timestamptz[])
+grant execute
+on function sync.receive(text[], uuid[], text[], text[], text[], text[], timestamptz[])
 to webhook_ingest;

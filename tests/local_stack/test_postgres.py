@@ -144,7 +144,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_server_whose_stack_was_killed_is_replaced(directory: Path) -> None:
-    died = subprocess.run(  # noqa: S603
+    died = subprocess.run(
         [sys.executable, "-c", RUN_AND_DIE, str(directory)],
         stdout=subprocess.PIPE,
         text=True,

@@ -167,8 +167,5 @@ def test_the_console_form_is_guarded_too() -> None:
 def test_text_for_people_can_tell_an_exception() -> None:
     out = io.StringIO()
     logging.configure("console", out)
-    try:
-        raise ValueError("too late")
-    except ValueError:
-        log.exception("task.failed")
+    log.error("task.failed", exc_info=ValueError("too late"))
     assert "ValueError: too late" in out.getvalue()
