@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SET_UP := $(VENV)/.set-up
+BENCH_VENV := .venv-bench
+BENCH_SET_UP := $(BENCH_VENV)/.set-up
 PACKAGES := providers webhook_api worker runtime local_stack supacal sql
 
-.PHONY: help dev demo test check format clean
+.PHONY: help dev demo test check bench format clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,12 +34,15 @@ check: $(SET_UP) ## formatting, types, imports, SQL, and the Supabase CLI on a r
 	@$(BIN)/python -m local_stack.check_cli
 	@$(BIN)/python -m local_stack.check_plpgsql
 
+bench: $(SET_UP) $(BENCH_SET_UP) ## every line of docs/measurements.md, beside its peers; 15 minutes
+	@$(BIN)/python -m bench --write-docs
+
 format: $(SET_UP) ## put the code into its usual form
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format -q .
 
 clean: ## forget the set-up and what local stacks left behind
-	rm -rf $(VENV) .supacal node_modules
+	rm -rf $(VENV) $(BENCH_VENV) .supacal node_modules
 
 $(SET_UP): requirements/dev.txt pyproject.toml
 	@echo "Setting up $(VENV) (once; about a minute) …"
@@ -48,3 +53,10 @@ $(SET_UP): requirements/dev.txt pyproject.toml
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . \
 	  2>$(VENV)/install.log || { cat $(VENV)/install.log >&2; exit 1; }
 	@touch $@
+
+# Peers have a venv of their own. One that cannot be installed is missing from the table.
+$(BENCH_SET_UP): bench/requirements.txt
+	@echo "Setting up $(BENCH_VENV) (once; half a minute) …"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.txt \
+	  && touch $@ || echo "The peers could not be installed: their lines will say so."

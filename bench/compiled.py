@@ -1,4 +1,4 @@
-"""Small C programs, compiled when the bench begins; nothing breaks without a compiler."""
+"""Small C programs, compiled when the bench begins; without a compiler we go on."""
 
 import shutil
 import subprocess
@@ -10,14 +10,12 @@ COMPILERS = ("cc", "gcc", "clang")
 
 def compiled(source: str, into: Path, *options: str) -> Path | None:
     """Compile a file of this folder; None where no compiler is, or it will not."""
-    compiler = next(
-        (found for name in COMPILERS if (found := shutil.which(name))), None
-    )
-    if compiler is None:
+    found = [path for name in COMPILERS if (path := shutil.which(name))]
+    if not found:
         return None
     target = into / Path(source).stem
     done = subprocess.run(  # noqa: S603
-        [compiler, "-O2", *options, "-o", target, HERE / source, "-ldl"],
+        [found[0], "-O2", *options, "-o", target, HERE / source, "-ldl"],
         capture_output=True,
         check=False,
     )

@@ -26,7 +26,6 @@ from runtime.sealing import Keyring
 CHECKOUT = Path(__file__).parents[1]
 MIGRATIONS = CHECKOUT / "supabase" / "migrations"
 TEMPLATE = "bench_template"
-# As a new project's server comes; what matters to a queue under load is left as it is.
 PASSWORD = "bench"  # noqa: S105
 
 
@@ -68,6 +67,13 @@ class Ground:
     ) -> None:
         self.postgres.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def postgres_version(self) -> str:
+        """The server's version, in its own words."""
+        with psycopg.connect(self.postgres.admin_url) as admin:
+            version = admin.info.server_version
+            return f"{version // 10000}.{version % 10000}"
 
     def rounds(self, wanted: int) -> int:
         """How often to repeat; a quick run only shows that the line works."""

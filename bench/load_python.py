@@ -90,8 +90,8 @@ async def run(
 
 
 if __name__ == "__main__":
-    numbers = [float(word) for word in sys.argv[1:5]]
+    port, connections, warm_up_s, seconds, file = sys.argv[1:]
     came = uvloop.run(
-        run(int(numbers[0]), int(numbers[1]), *numbers[2:], Path(sys.argv[5]))
+        run(int(port), int(connections), float(warm_up_s), float(seconds), Path(file))
     )
     sys.stdout.write(json.dumps(came) + "\n")

@@ -8,6 +8,10 @@ from typing import Literal
 Verdict = Literal["holds", "falls short", "not measured", "shown"]
 
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EN DASH}"
+
+
 class NotMeasured(Exception):
     """A line cannot be measured on this machine; the text says why, and what to do."""
 
@@ -52,7 +56,7 @@ class Claim:
     measured: Spread | None
     at_least: float | None = None
     at_most: float | None = None
-    unit: str = "×"
+    unit: str = TIMES
     why_not: str = ""
 
     @property
@@ -120,6 +124,8 @@ class Result:
 
 def number(value: float) -> str:
     """Write a number as short as its size allows."""
+    if not value:
+        return "0"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) >= 100:
@@ -131,8 +137,8 @@ def number(value: float) -> str:
 
 def told(spread: Spread, unit: str) -> str:
     """Write a spread: the middle, and the ends where they differ."""
-    behind = unit if unit in {"×", "%"} else f" {unit}" if unit else ""
+    behind = unit if unit in {TIMES, "%"} else f" {unit}" if unit else ""
     middle = f"{number(spread.middle)}{behind}"
     if number(spread.low) == number(spread.high):
         return middle
-    return f"{middle} ({number(spread.low)} – {number(spread.high)})"
+    return f"{middle} ({number(spread.low)} {DASH} {number(spread.high)})"

@@ -1,4 +1,4 @@
-"""A server that answers without looking, so that the load generator's limit can be told."""
+"""A server that answers without looking: how quick can the load generator be?"""
 
 import asyncio
 import sys

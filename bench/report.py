@@ -1,10 +1,20 @@
-"""The table: on the terminal, and as a page."""
+"""The table: on the terminal as it is measured, and as a page."""
 
 import sys
+from collections.abc import Iterator, Sequence
 
-from bench.measure import Claim, Result, number, told
+from bench.machine import Machine
+from bench.measure import TIMES, Claim, Result, number, told
 
 MARKS = {"holds": "✓", "falls short": "✗", "not measured": "?", "shown": "·"}
+COMMAND = "make bench"
+INTRODUCTION = f"""# Measurements
+
+Written by `{COMMAND}`: every line beside what one would use instead, in one run, round
+by round in turn. A ratio is taken within each round, so that whatever disturbs the
+machine disturbs both sides; it is told as the middle of the rounds with the lowest and
+the highest, and judged by the middle. Absolute figures are this machine's; ratios travel.
+"""
 
 
 def print_result(result: Result) -> None:
@@ -14,6 +24,17 @@ def print_result(result: Result) -> None:
         _print(f"  {MARKS[claim.verdict]} {claim.what}: {said(claim)}")
     for what, figure in result.figures:
         _print(f"      {what}: {figure}")
+
+
+def print_summary(results: Sequence[Result], took_s: float) -> None:
+    """Print how many bounds hold."""
+    claims = [claim for result in results for claim in result.claims]
+    counts = {
+        verdict: sum(claim.verdict == verdict for claim in claims)
+        for verdict in ("holds", "falls short", "not measured")
+    }
+    words = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    _print(f"\n{words}; {took_s / 60:.1f} minutes")
 
 
 def said(claim: Claim) -> str:
@@ -28,10 +49,12 @@ def said(claim: Claim) -> str:
 
 def bound(claim: Claim) -> str:
     """Say what was promised."""
-    behind = claim.unit if claim.unit in {"×", "%"} else f" {claim.unit}"
+    behind = claim.unit if claim.unit in {TIMES, "%", ""} else f" {claim.unit}"
     if claim.at_least is not None:
         return f"at least {number(claim.at_least)}{behind}"
-    return f"at most {number(claim.at_most or 0)}{behind}"
+    if claim.at_most is not None:
+        return f"at most {number(claim.at_most)}{behind}"
+    return ""
 
 
 def verdict(claim: Claim) -> str:
@@ -39,6 +62,45 @@ def verdict(claim: Claim) -> str:
     if claim.verdict == "falls short":
         return f"falls short by {claim.shortfall:.0%}"
     return claim.verdict
+
+
+def page(results: Sequence[Result], machine: Machine) -> str:
+    """Return docs/measurements.md."""
+    return "\n".join(
+        [INTRODUCTION, *_facts(machine), "", *_table(results), "", *_figures(results)]
+    )
+
+
+def _facts(machine: Machine) -> Iterator[str]:
+    yield "| | |"
+    yield "|---|---|"
+    for name, fact in machine.facts():
+        yield f"| {name} | {fact} |"
+
+
+def _table(results: Sequence[Result]) -> Iterator[str]:
+    yield "| what | measured | bound | verdict |"
+    yield "|---|---|---|---|"
+    for result in results:
+        yield f"| **{result.title}** | | | |"
+        for claim in result.claims:
+            measured = claim.why_not
+            if claim.measured is not None:
+                measured = told(claim.measured, claim.unit)
+            yield f"| {claim.what} | {measured} | {bound(claim)} | {verdict(claim)} |"
+
+
+def _figures(results: Sequence[Result]) -> Iterator[str]:
+    yield "## The figures behind them"
+    for result in results:
+        if not result.figures:
+            continue
+        yield f"\n{result.title} (`python -m bench --line {result.line}`):\n"
+        yield "| | |"
+        yield "|---|---|"
+        for what, figure in result.figures:
+            yield f"| {what} | {figure} |"
+    yield ""
 
 
 def _print(line: str) -> None:

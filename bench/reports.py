@@ -1,4 +1,4 @@
-"""What handlers say when they begin: heard on a port, with the time of day they all share."""
+"""What handlers say when they begin, by the clock that all processes share."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -71,7 +71,7 @@ class Disk:
     def _set(self, delay_us: int) -> None:
         if self._library is None:
             with psycopg.connect(self.admin_url, autocommit=True) as admin:
-                admin.execute(f"alter system set commit_delay = {delay_us}")  # type: ignore[arg-type]
+                admin.execute(f"alter system set commit_delay = {delay_us}")
                 admin.execute("alter system set commit_siblings = 0")
                 admin.execute("select pg_reload_conf()")
             return

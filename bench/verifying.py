@@ -10,7 +10,7 @@ from webhook_api.answers import Answer
 from webhook_api.deliveries import Delivery
 
 
-async def _store_nothing(_: receive.Endpoint, __: list[Delivery]) -> Answer:
+async def _store_nothing(self: receive.Endpoint, deliveries: list[Delivery]) -> Answer:
     return answers.ACCEPTED
 
 

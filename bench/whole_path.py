@@ -1,8 +1,7 @@
-"""The whole path: twin → receiver → worker → gateway → frontend, each as in production."""
+"""The whole path, from Google's twin to a frontend, each program on its own."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from bench.events import event
 from bench.frontend import Frontend, listening
 from bench.ground import Ground, connected
 from bench.programs import resident_mb
+from bench.waiting import until
 from local_stack.ports import free_port
 from local_stack.tokens import JWT_SECRET, user_token
 from local_stack.twins.google import Account, Calendar, GoogleTwin
@@ -77,17 +77,6 @@ async def whole_path(ground: Ground, url: str, events: int) -> AsyncIterator[Who
             yield WholePath(twin, calendar, calendar_id, frontend, database)
             ground.memory_mb["receiver"].append(resident_mb(receiver.pid))
             ground.memory_mb["worker"].append(resident_mb(working.pid))
-
-
-async def until(happened: Callable[[], Awaitable[object]], *, within_s: float) -> None:
-    """Wait until something is so.
-
-    Raises:
-        TimeoutError: it never was.
-    """
-    async with asyncio.timeout(within_s):
-        while not await happened():
-            await asyncio.sleep(0.01)
 
 
 async def _sign_up(database: asyncpg.Connection) -> tuple[UUID, UUID]:

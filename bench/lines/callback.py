@@ -5,13 +5,15 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 
 from bench.events import event
 from bench.ground import Ground
 from bench.measure import Claim, Result, Spread, percentile
-from bench.whole_path import WholePath, until, whole_path
+from bench.waiting import until
+from bench.whole_path import WholePath, whole_path
 from local_stack.twins.google import Event
 from sql import queries as product
 
@@ -82,7 +84,7 @@ async def _follow(path: WholePath, place: int, title: str) -> Mapping[str, float
         await _committed_at(path, title),
         heard_at,
     ]
-    spans = zip(moments, moments[1:], strict=False)
+    spans = pairwise(moments)
     took = [(after - before).total_seconds() * 1000 for before, after in spans]
     return dict(zip(HOPS, took, strict=True))
 
@@ -91,7 +93,8 @@ async def _committed_at(path: WholePath, title: str) -> datetime:
     meetings = product.tour.meetings(path.database, calendar_id=path.calendar_id)
     ids = [row["meeting_id"] async for row in meetings if row["title"] == title]
     states = product.tour.meeting_states(path.database, ids=ids)
-    return max([row["committed_at"] async for row in states])
+    times: list[datetime] = [row["committed_at"] async for row in states]
+    return max(times)
 
 
 def _judge(

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from bench.calendars import Channel, connected_channels
 from bench.caller import Caller, calling
 from bench.ground import Ground
 from bench.measure import Claim, Result, Spread, percentile
 from bench.receiving import (
+    Peer,
     no_op_worker,
     our_push,
     peer,
@@ -45,22 +47,31 @@ async def measure(ground: Ground) -> Result:
             peer(ground, peer_url) as other,
         ):
             posts = [(our_push(ground, one), str(one.calendar_id)) for one in channels]
-            if not other.port:
+            async with _calling_peer(ground, peer_url, other, reports) as peer_caller:
                 for _ in range(ground.rounds(ROUNDS)):
                     ours.append(await _post_all(ground, caller, reports, posts))
-            else:
-                async with (
-                    peer_worker(ground, peer_url, reports.port),
-                    calling(other.port) as peer_caller,
-                ):
-                    peer_posts = _peer_posts(channels)
-                    for _ in range(ground.rounds(ROUNDS)):
-                        ours.append(await _post_all(ground, caller, reports, posts))
-                        theirs.append(
-                            await _post_all(ground, peer_caller, reports, peer_posts)
+                    if peer_caller:
+                        took = await _post_all(
+                            ground, peer_caller, reports, _peer_posts(channels)
                         )
+                        theirs.append(took)
     _judge(result, ours, theirs, other.missing)
     return result
+
+
+@asynccontextmanager
+async def _calling_peer(
+    ground: Ground, url: str, server: Peer, reports: Reports
+) -> AsyncIterator[Caller | None]:
+    """Run the peer's worker beside its server, if that runs."""
+    if not server.port:
+        yield None
+        return
+    async with (
+        peer_worker(ground, url, reports.port),
+        calling(server.port) as caller,
+    ):
+        yield caller
 
 
 def _peer_posts(channels: Sequence[Channel]) -> list[Post]:

@@ -14,7 +14,7 @@ from bench.measure import Claim, Result, Spread
 from sql import queries as product
 
 NAME = "coalescing"
-TITLE = "Coalescing, 8 connections × 100 notifications over 1,000 calendars"
+TITLE = "Coalescing, 8 connections by 100 notifications over 1,000 calendars"
 CALENDARS = 1000
 CONNECTIONS = 8
 BATCH = 100

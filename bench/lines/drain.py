@@ -25,23 +25,19 @@ async def measure(ground: Ground) -> Result:
     tasks = ground.amount(TASKS)
     speed: dict[str, list[float]] = {"ours": [], "default": [], "peer": []}
     missing = ""
-    async with ground.database() as url, ground.database(bare=True) as peer_url:
-        async with connected(url) as connection:
-            await seed(connection, tasks)
-            for _ in range(ground.rounds(ROUNDS)):
-                speed["ours"].append(await _drain(ground, url, connection, BATCH))
-                speed["default"].append(await _drain(ground, url, connection, None))
-                try:
-                    await ground.peers.need("pgqueuer")
-                    drained = await ground.peers.run(
-                        "pgqueuer_drain",
-                        str(tasks),
-                        str(BATCH),
-                        PEER_DATABASE_URL=peer_url,
-                    )
-                    speed["peer"].append(drained["per_second"])
-                except NotMeasured as reason:
-                    missing = str(reason)
+    async with (
+        ground.database() as url,
+        ground.database(bare=True) as peer_url,
+        connected(url) as connection,
+    ):
+        await seed(connection, tasks)
+        for _ in range(ground.rounds(ROUNDS)):
+            speed["ours"].append(await _drain(ground, url, connection, BATCH))
+            speed["default"].append(await _drain(ground, url, connection, None))
+            try:
+                speed["peer"].append(await _peer(ground, peer_url, tasks))
+            except NotMeasured as reason:
+                missing = str(reason)
     result.compare(
         "jobs/s against PgQueuer, both with 500 at once",
         speed["ours"],
@@ -54,6 +50,14 @@ async def measure(ground: Ground) -> Result:
     if speed["peer"]:
         result.show("PgQueuer, batch 500", speed["peer"], "/s")
     return result
+
+
+async def _peer(ground: Ground, url: str, tasks: int) -> float:
+    await ground.peers.need("pgqueuer")
+    drained = await ground.peers.run(
+        "pgqueuer_drain", str(tasks), str(BATCH), PEER_DATABASE_URL=url
+    )
+    return float(drained["per_second"])
 
 
 async def _drain(

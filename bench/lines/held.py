@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -14,6 +14,7 @@ from bench.caller import calling
 from bench.ground import Ground
 from bench.measure import Claim, Result, Spread
 from bench.receiving import our_push, receiver
+from bench.waiting import until
 from runtime.pool import connect
 from worker.dispatcher import Dispatcher, Pace
 from worker.handler import Outcome, Task
@@ -79,25 +80,16 @@ async def measure(ground: Ground) -> Result:
 def _judge(
     result: Result, calendars: int, exactly_once: int, held: int, missed: int
 ) -> None:
+    counts = (
+        ("pulls begun beside one that was held", held),
+        ("calendars whose last state was missed", missed),
+    )
+    once = Spread.of([exactly_once])
+    result.claims.append(
+        Claim("calendars with exactly one more pull", once, at_least=calendars, unit="")
+    )
     result.claims += [
-        Claim(
-            "calendars with exactly one more pull",
-            Spread.of([exactly_once]),
-            at_least=calendars,
-            unit="",
-        ),
-        Claim(
-            "pulls begun beside one that was held",
-            Spread.of([held]),
-            at_most=0,
-            unit="",
-        ),
-        Claim(
-            "calendars whose last state was missed",
-            Spread.of([missed]),
-            at_most=0,
-            unit="",
-        ),
+        Claim(what, Spread.of([count]), at_most=0, unit="") for what, count in counts
     ]
 
 
@@ -127,7 +119,8 @@ async def _notify(
     await asyncio.gather(*(call() for _ in range(CALLERS)))
 
 
-async def _until(happened: "partial[bool] | object") -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not happened():  # type: ignore[operator]
-            await asyncio.sleep(0.01)
+async def _until(happened: Callable[[], bool]) -> None:
+    async def look() -> bool:
+        return happened()
+
+    await until(look, within_s=LIMIT_S)

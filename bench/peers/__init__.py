@@ -1,1 +1,1 @@
-"""Programs that run in .venv-bench: what one would write today. They import none of ours."""
+"""What one would write today: programs of .venv-bench that import none of ours."""

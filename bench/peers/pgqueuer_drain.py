@@ -1,6 +1,7 @@
-"""PgQueuer: drain so many jobs that do nothing, in batches of 500; print jobs a second."""
+"""PgQueuer: drain so many jobs that do nothing, in batches; print jobs a second."""
 
-import asyncio
+# mypy: disable-error-code="import-not-found,untyped-decorator"
+
 import json
 import os
 import sys
@@ -52,4 +53,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main()) if len(sys.argv) > 3 else uvloop.run(main())
+    uvloop.run(main())
