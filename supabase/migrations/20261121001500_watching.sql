@@ -123,11 +123,11 @@ set search_path = ''
 as $$
   -- The later of half the granted life and the wished lead; within half an hour of birth only
   -- for a channel that does not live longer.
-  select least(p_expires_at, greatest(
+  select case when p_expires_at is not null then least(p_expires_at, greatest(
     p_created_at + interval '30 minutes',
     p_created_at + (p_expires_at - p_created_at) / 2,
     p_expires_at - least(p_renew_before, (p_expires_at - p_created_at) / 2)
-  ))
+  )) end
 $$;
 comment on function sync.renewal_point(timestamptz, timestamptz, interval) is
 'When a channel is replaced at the earliest; null where it never expires.';

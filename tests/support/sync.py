@@ -237,6 +237,21 @@ class World:
             "select * from public.calendars where id = $1", calendar_id
         )
 
+    async def connection(self, calendar_id: UUID) -> Any:
+        """The connection of a calendar, and how long it is held back."""
+        return await self.database.fetchrow(
+            """
+            select connection.*, state.backoff_until - sync.clock() as held_back
+            from public.calendars as calendar
+            join public.calendar_connections as connection
+              on connection.id = calendar.connection_id
+            left join sync.connection_state as state
+              on state.connection_id = connection.id
+            where calendar.id = $1
+            """,
+            calendar_id,
+        )
+
     async def alerts(self) -> set[str]:
         """The kinds of alerts that are open."""
         rows = await self.database.fetch(

@@ -1,0 +1,269 @@
+"""Promises of a pull that show in time: when it polls, and how its window rolls."""
+
+from datetime import datetime, time, timedelta
+from uuid import UUID
+
+import pytest
+
+from tests.support.events import ZONE
+from tests.support.sync import World, assert_mirrors, synced
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def in_days(days: int, hour: int = 9) -> datetime:
+    day = datetime.now(ZONE).date() + timedelta(days=days)
+    return datetime(day.year, day.month, day.day, hour, tzinfo=ZONE)
+
+
+async def polled_in(world: World, calendar_id: UUID) -> timedelta:
+    interval: timedelta = await world.database.fetchval(
+        "select sync.polling_interval($1)", calendar_id
+    )
+    return interval
+
+
+async def add_channel(
+    world: World, calendar_id: UUID, status: str, *, ends_in: timedelta | None = DAY
+) -> None:
+    await world.database.execute(
+        """
+        insert into public.calendar_watch_channels
+          (calendar_id, organization_id, status, expires_at)
+        select id, organization_id, $2, sync.clock() + $3::interval
+        from public.calendars where id = $1
+        """,
+        calendar_id,
+        status,
+        ends_in,
+    )
+
+
+async def set_state(world: World, calendar_id: UUID, **columns: object) -> None:
+    await world.database.execute(
+        "insert into sync.calendar_state (calendar_id) values ($1) "
+        "on conflict do nothing",
+        calendar_id,
+    )
+    for name, value in columns.items():
+        await world.database.execute(
+            f"update sync.calendar_state set {name} = $2 where calendar_id = $1",
+            calendar_id,
+            value,
+        )
+
+
+# When a calendar is polled.
+
+
+@pytest.mark.parametrize(
+    ("lost_before", "expected"),
+    [
+        (timedelta(0), MINUTE),
+        (14 * MINUTE, MINUTE),
+        (16 * MINUTE, 5 * MINUTE),
+        (59 * MINUTE, 5 * MINUTE),
+        (61 * MINUTE, 15 * MINUTE),
+        (None, 15 * MINUTE),
+    ],
+)
+async def test_without_a_channel_polls_are_frequent_at_first(
+    still_world: World, lost_before: timedelta | None, expected: timedelta
+) -> None:
+    world = still_world
+    calendar_id = await world.switch_on()
+    lost_at = None if lost_before is None else world.clock.now() - lost_before
+    await set_state(world, calendar_id, channel_lost_at=lost_at)
+
+    assert await polled_in(world, calendar_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("announced", "unannounced", "expected"),
+    [
+        (0, 0, 15 * MINUTE),
+        (19, 0, 15 * MINUTE),
+        (20, 0, HOUR),
+        (20, 1, 15 * MINUTE),
+        (40, 1, HOUR),
+    ],
+)
+async def test_where_pushes_have_proven_reliable_polls_are_rare(
+    still_world: World, announced: int, unannounced: int, expected: timedelta
+) -> None:
+    world = still_world
+    calendar_id = await world.switch_on()
+    await add_channel(world, calendar_id, "active")
+    await set_state(world, calendar_id, announced=announced, unannounced=unannounced)
+
+    assert await polled_in(world, calendar_id) == expected
+    await world.advance(days=2)  # the channel has run out
+    assert await polled_in(world, calendar_id) == 15 * MINUTE
+
+
+async def test_what_cannot_be_watched_is_polled_hourly_what_is_generated_daily(
+    world: World,
+) -> None:
+    calendar_id = await world.switch_on()
+    await add_channel(world, calendar_id, "unwatchable")
+    assert await polled_in(world, calendar_id) == HOUR
+
+    await world.change(calendar_id, kind="generated")
+    assert await polled_in(world, calendar_id) == DAY
+
+
+async def test_a_calendars_own_interval_goes_before_all_others(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar_id = await world.switch_on(poll_every=7 * MINUTE)
+    await add_channel(world, calendar_id, "active")
+    assert await polled_in(world, calendar_id) == 7 * MINUTE
+
+    # Zero is never, as long as the channel lives: then somebody looks.
+    await world.change(calendar_id, poll_every=timedelta(0))
+    assert await polled_in(world, calendar_id) == DAY + MINUTE
+    await world.advance(days=1)
+    assert await polled_in(world, calendar_id) == 15 * MINUTE
+
+    await world.database.execute(
+        "update public.calendar_watch_channels set expires_at = null"
+    )
+    assert await polled_in(world, calendar_id) > 10_000 * DAY
+
+
+async def test_the_next_poll_is_jittered_around_its_interval(world: World) -> None:
+    calendar_id = await world.switch_on(poll_every=HOUR)
+    await world.pull(calendar_id)
+    due_in = [(await world.task("pull", calendar_id))["due_in"]]
+    await world.pull(calendar_id)
+    due_in.append((await world.task("pull", calendar_id))["due_in"])
+
+    assert all(0.84 * HOUR < one < 1.16 * HOUR for one in due_in)
+    assert abs(due_in[0] - due_in[1]) > timedelta(milliseconds=50)
+
+
+async def test_pulls_tell_announced_changes_from_those_that_were_missed(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    visit = calendar.add("Visit", in_days(3))
+    calendar_id = await synced(world, calendar)
+
+    async def counters() -> tuple[int, int]:
+        state = await world.state(calendar_id)
+        return state["announced"], state["unannounced"]
+
+    assert await counters() == (0, 0)  # of the full round nobody could have told
+    calendar.rename(visit, "One")
+    await world.pull(calendar_id, lane=1)
+    assert await counters() == (1, 0)
+    calendar.rename(visit, "Two")
+    await world.pull(calendar_id, lane=2)
+    assert await counters() == (1, 1)
+    calendar.rename(visit, "Three")
+    await world.pull(calendar_id, lane=0)
+    await world.pull(calendar_id, lane=2)
+    assert await counters() == (1, 1)
+
+
+# The window.
+
+
+async def test_the_window_rolls_about_weekly_by_one_read_of_what_is_new(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    calendar.add("Choir", in_days(2), recurrence="FREQ=DAILY")
+    moved = calendar.add("Band", in_days(3), recurrence="FREQ=WEEKLY")
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+
+    await world.advance(days=5)
+    world.twin.calls.records.clear()
+    await world.pull(calendar_id)
+    assert world.twin.calls.count("events.list") == 1  # not yet
+
+    await world.advance(days=4)
+    world.twin.calls.records.clear()
+    # A series that changes in the same round is read whole, in the new window.
+    calendar.retime_series(moved, time(20))
+    await world.pull(calendar_id)
+
+    assert world.twin.calls.count("events.list") == 2
+    assert world.twin.calls.count("events.instances") == 1
+    state = await world.state(calendar_id)
+    assert state["window_end"] == (await _wanted(world, calendar_id))[1]
+    due_in = state["window_rolls_at"] - world.clock.now()
+    assert timedelta(days=5.9) < due_in < timedelta(days=8.1)
+    after = await world.meetings(calendar_id)
+    assert set(before.values()) <= set(after.values())
+    assert len(after) >= len(before) + 9
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def _wanted(world: World, calendar_id: UUID) -> tuple[datetime, datetime]:
+    task = await world.claim("pull", calendar_id)
+    row = await world.database.fetchrow(
+        "select * from sync.begin_pull($1, $2, $3)", task.id, task.lease, calendar_id
+    )
+    assert row is not None
+    return row["wanted_start"], row["wanted_end"]
+
+
+async def test_a_full_round_moves_the_window_and_reads_what_is_new_in_it(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    calendar.add("Choir", in_days(-100), recurrence="FREQ=DAILY")
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+
+    await world.change(
+        calendar_id, window_past=timedelta(days=60), window_future=timedelta(days=200)
+    )
+    await world.work("pull")
+
+    after = await world.meetings(calendar_id)
+    assert len(after) == len(before) + 30 + 20
+    assert before.items() <= after.items()
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_a_worker_that_was_away_for_weeks_misses_nothing(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    choir = calendar.add("Choir", in_days(2), recurrence="FREQ=DAILY")
+    calendar.add("Band", in_days(2), recurrence="FREQ=DAILY")
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+
+    await world.advance(days=40)
+    calendar.retime_series(choir, time(21))
+    await world.pull(calendar_id)
+
+    after = await world.meetings(calendar_id)
+    assert len(set(before.values()) & set(after.values())) > len(before) - 80
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_a_series_that_begins_beyond_the_window_comes_with_it(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    calendar.add("Next year", in_days(184), recurrence="FREQ=DAILY;COUNT=5")
+    calendar_id = await synced(world, calendar)
+    assert await world.meetings(calendar_id) == {}
+
+    await world.advance(days=9)
+    await world.pull(calendar_id)
+
+    assert len(await world.meetings(calendar_id)) == 5
+    await assert_mirrors(world.database, calendar_id, calendar)
