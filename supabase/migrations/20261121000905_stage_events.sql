@@ -184,7 +184,7 @@ begin
     case when told.status in ('confirmed', 'tentative', 'cancelled') then told.status else 'confirmed' end,
     coalesce(told.ical_uid, old.ical_uid),
     told.etag,
-    least(told.sequence, 2147483647),
+    case when told.sequence <= 2147483647 then told.sequence end,
     case when told.is_private then 'Busy' else told.title end,
     case when not told.is_private then told.description end,
     case when not told.is_private then told.location end,
@@ -230,7 +230,7 @@ begin
     end,
     coalesce(old.id, gen_random_uuid()),
     old.id is not null,
-    old.id is not null and old.content_hash = decode(told.content_hash, 'hex')
+    old.id is not null and coalesce(old.content_hash = decode(told.content_hash, 'hex'), false)
     -- A windowed read shows an exception like any occurrence; the list of changes knows.
     and not (old.role = 'occurrence' and (told.role = 'exception' or told.is_exception))
     and not (becomes.a_meeting and old.meeting_id is null),

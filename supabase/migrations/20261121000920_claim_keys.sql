@@ -37,13 +37,28 @@ begin
   select distinct on (staged.key)
     (p_batch).organization_id, staged.key, staged.meeting_id
   from sync.staged_events as staged
-  where staged.batch_id = (p_batch).id and staged.key is not null
+  where staged.batch_id = (p_batch).id and staged.key is not null and not staged.is_same
     and staged.meeting_id is not null and staged.role <> 'series'
-    and (staged.is_new_meeting or staged.key is distinct from staged.old_key)
   order by staged.key, staged.is_new_meeting, staged.place
   on conflict (organization_id, key) do nothing;
 
-  -- Whose is the key? Read by a statement of its own: it sees what the insert waited for.
+  perform sync.take_left_keys(p_batch);
+  perform sync.follow_keys(p_batch);
+  perform sync.resolve_ties(p_batch);
+  perform sync.leave_keys(p_batch);
+end;
+$$;
+comment on function sync.claim_keys(sync.batch) is
+'Finds or makes the meeting of each staged event that is to have one.';
+
+-- Whose is the key? Read by a statement of its own: it sees what the claim waited for.
+
+create function sync.follow_keys(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
   update sync.staged_events as staged
   set meeting_id = known.meeting_id, is_new_meeting = false
   from sync.meeting_keys as known
@@ -54,38 +69,111 @@ begin
       where claiming.batch_id = (p_batch).id and claiming.is_new_meeting
     ))
     and known.key = staged.key and known.meeting_id <> staged.meeting_id;
-  if found then
-    -- Two events of this batch may share a new key: one made the meeting, the others found it.
-    update sync.staged_events as staged
-    set is_new_meeting = true
-    where staged.batch_id = (p_batch).id and not staged.is_new_meeting
-      and staged.meeting_id in (
-        select maker.meeting_id from sync.staged_events as maker
-        where maker.batch_id = (p_batch).id and maker.is_new_meeting
-      );
+  if not found then
+    return;
   end if;
-
-  perform sync.resolve_ties(p_batch);
-
-  -- A key that its event left would lead somebody else to this meeting.
-  delete from sync.meeting_keys as known
-  using sync.staged_events as staged
-  where staged.batch_id = (p_batch).id and staged.key is not null
-    and staged.old_key is distinct from staged.key
-    and known.organization_id = (p_batch).organization_id
-    and known.key = any (array(
-      select moved.old_key from sync.staged_events as moved
-      where moved.batch_id = (p_batch).id and moved.key is not null
-        and moved.old_key is distinct from moved.key
-    ))
-    and known.key = staged.old_key
-    and known.meeting_id = staged.meeting_id;
+  -- Two events of this batch may share a new key: one made the meeting, the others found it.
+  update sync.staged_events as staged
+  set is_new_meeting = true
+  where staged.batch_id = (p_batch).id and not staged.is_new_meeting
+    and staged.meeting_id in (
+      select maker.meeting_id from sync.staged_events as maker
+      where maker.batch_id = (p_batch).id and maker.is_new_meeting
+    );
 end;
 $$;
-comment on function sync.claim_keys(sync.batch) is
-'Finds or makes the meeting of each staged event that is to have one.';
+comment on function sync.follow_keys(sync.batch) is
+'Gives events that came without a meeting the one that their key leads to.';
 
--- An event that has a meeting came under a key that leads to another one.
+-- A key may outlive its event here: while another calendar has not heard of a change yet, it
+-- still bears the key. It leads to a meeting that stands for something else here by now.
+
+create function sync.take_left_keys(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_keys text[];
+  v_meetings uuid[];
+begin
+  select array_agg(known.key), array_agg(known.meeting_id)
+  into v_keys, v_meetings
+  from sync.meeting_keys as known
+  join sync.staged_events as staged on staged.key = known.key
+  where known.organization_id = (p_batch).organization_id
+    and known.key = any (array(
+      select claiming.key from sync.staged_events as claiming
+      where claiming.batch_id = (p_batch).id and claiming.is_new_meeting
+    ))
+    and staged.batch_id = (p_batch).id and staged.is_new_meeting
+    and staged.meeting_id <> known.meeting_id;
+  if v_keys is null then
+    return;
+  end if;
+
+  with here as materialized (
+    select
+      event.meeting_id,
+      coalesce(newer.key, sync.event_key(
+        event.ical_uid, event.role, event.original_start, event.original_start_date
+      )) as key
+    from public.calendar_events as event
+    left join sync.staged_events as newer
+      on newer.batch_id = (p_batch).id and newer.event_id = event.id
+    where event.meeting_id = any (v_meetings) and event.calendar_id = (p_batch).calendar_id
+      and coalesce(newer.status, event.status) <> 'cancelled'
+      and (newer.place is null or newer.meeting_id = event.meeting_id)
+  )
+
+  update sync.meeting_keys as known
+  set meeting_id = staged.meeting_id
+  from sync.staged_events as staged
+  where known.organization_id = (p_batch).organization_id and known.key = any (v_keys)
+    and staged.batch_id = (p_batch).id and staged.is_new_meeting and staged.key = known.key
+    and known.meeting_id in (select here.meeting_id from here)
+    and (known.meeting_id, known.key) not in (
+      select here.meeting_id, here.key from here where here.key is not null
+    );
+end;
+$$;
+comment on function sync.take_left_keys(sync.batch) is
+'Takes keys over that lead to a meeting which this calendar has under another key.';
+
+create function sync.leave_keys(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- It would lead somebody else to this meeting. Where another calendar's event still bears it,
+  -- that one leaves it.
+  with moved as materialized (
+    select staged.old_key as key, staged.meeting_id
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.key is not null
+      and staged.old_key is distinct from staged.key
+  )
+
+  delete from sync.meeting_keys as known
+  using moved
+  where known.organization_id = (p_batch).organization_id
+    and known.key = any (array(select moved.key from moved))
+    and known.key = moved.key and known.meeting_id = moved.meeting_id
+    and (known.key, known.meeting_id) not in (
+      select
+        sync.event_key(event.ical_uid, event.role, event.original_start, event.original_start_date),
+        event.meeting_id
+      from public.calendar_events as event
+      where event.meeting_id = any (array(select moved.meeting_id from moved))
+        and event.calendar_id <> (p_batch).calendar_id and event.status <> 'cancelled'
+        and event.ical_uid is not null
+    );
+end;
+$$;
+comment on function sync.leave_keys(sync.batch) is 'Gives up the keys that events of this batch do not bear any more.';
+
+-- An event that has a meeting bears a key that leads to another one.
 
 create function sync.resolve_ties(p_batch sync.batch)
 returns void
@@ -97,21 +185,23 @@ declare
 begin
   for v_tie in
     select
-      staged.place, staged.key, staged.event_id,
-      staged.meeting_id as mine, known.meeting_id as theirs,
+      staged.place, staged.key, staged.meeting_id as mine, known.meeting_id as theirs,
       sync.lives_elsewhere(p_batch, known.meeting_id, staged.event_id) as theirs_lives,
-      sync.lives_elsewhere(p_batch, staged.meeting_id, staged.event_id) as mine_lives
+      sync.lives_elsewhere(p_batch, staged.meeting_id, staged.event_id)
+      or exists (
+        select 1 from public.meetings as meeting
+        where meeting.id = staged.meeting_id and meeting.status = 'cancelled'
+      ) as mine_stays
     from sync.staged_events as staged
     join sync.meeting_keys as known
       on known.organization_id = (p_batch).organization_id
       and known.key = any (array(
-        select moved.key from sync.staged_events as moved
-        where moved.batch_id = (p_batch).id and not moved.is_new_meeting
-          and moved.key is distinct from moved.old_key
+        select bearing.key from sync.staged_events as bearing
+        where bearing.batch_id = (p_batch).id and not bearing.is_new_meeting
+          and not bearing.is_same
       ))
       and known.key = staged.key
-    where staged.batch_id = (p_batch).id and not staged.is_new_meeting
-      and staged.key is distinct from staged.old_key
+    where staged.batch_id = (p_batch).id and not staged.is_new_meeting and not staged.is_same
       and known.meeting_id <> staged.meeting_id
     order by staged.place
   loop
@@ -120,7 +210,7 @@ begin
       update sync.meeting_keys as known
       set meeting_id = v_tie.mine
       where known.organization_id = (p_batch).organization_id and known.key = v_tie.key;
-    elsif v_tie.mine_lives then
+    elsif v_tie.mine_stays then
       update sync.staged_events as staged
       set meeting_id = v_tie.theirs
       where staged.batch_id = (p_batch).id and staged.place = v_tie.place;
@@ -156,6 +246,25 @@ as $$
 $$;
 comment on function sync.lives_elsewhere(sync.batch, uuid, uuid) is
 'Whether another event than this one stands for the meeting, under the key it always had.';
+
+create function sync.take_over(p_survivor uuid, p_loser public.meetings)
+returns void
+language sql
+set search_path = ''
+as $$
+  update public.meetings as meeting
+  set
+    calendar_id = p_loser.calendar_id, event_id = p_loser.event_id, title = p_loser.title,
+    description = p_loser.description, location = p_loser.location,
+    starts_at = p_loser.starts_at, ends_at = p_loser.ends_at, all_day = p_loser.all_day,
+    start_date = p_loser.start_date, end_date = p_loser.end_date,
+    time_zone = p_loser.time_zone, status = p_loser.status, meeting_url = p_loser.meeting_url,
+    attendee_name = p_loser.attendee_name, attendee_email = p_loser.attendee_email,
+    sync_state = p_loser.sync_state, version = meeting.version + 1
+  where meeting.id = p_survivor
+$$;
+comment on function sync.take_over(uuid, public.meetings) is
+'Makes a cancelled meeting what another one is, that lives.';
 
 -- The older id survives. The other points to it and leaves the lists; no provider is called.
 
@@ -201,6 +310,9 @@ begin
   update public.meetings as meeting
   set merged_into = v_survivor.id
   where meeting.merged_into = v_loser.id;
+  if v_survivor.status = 'cancelled' and v_loser.status <> 'cancelled' then
+    perform sync.take_over(v_survivor.id, v_loser);
+  end if;
   -- What a user had changed of the loser is not lost silently.
   insert into public.sync_conflicts (
     organization_id, meeting_id, field, base, ours, theirs, winner, reason, resolved_at

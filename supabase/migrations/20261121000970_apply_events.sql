@@ -213,7 +213,7 @@ begin
         function.proargtypes[0] = 'sync.batch'::regtype
         or function.proname = any (array[
           'read_batch', 'event_key', 'plain_text', 'has_tag', 'normal_text', 'time_field',
-          'provider_status', 'meeting_fields', 'same_field', 'merge_field', 'staged_fields',
+          'provider_status', 'take_over', 'meeting_fields', 'same_field', 'merge_field', 'staged_fields',
           'next_status'
         ])
       )

@@ -32,6 +32,7 @@ async def test_an_event_becomes_a_meeting(
     assert meeting["sync_state"] == "synced"
     assert meeting["calendar_id"] == calendar.id
     row = await mirrored(database, "a")
+    assert row["sequence"] == 0
     assert row["meeting_id"] == meeting["id"]
     assert meeting["event_id"] == row["id"]
     assert row["scope"] == "in"
@@ -52,6 +53,15 @@ async def test_the_same_page_again_writes_nothing(
     before = await versions(database)
     assert await calendar.apply(*page) == {"unchanged": 5, "set_aside": 1}
     assert await versions(database) == before
+
+
+async def test_an_event_without_a_hash_or_sequence_is_applied_each_time(
+    calendar: Calendar, database: Connection
+) -> None:
+    event = make_event("a", sequence=None) | {"content_hash": None}
+    assert await calendar.apply(event) == {"created": 1}
+    assert await calendar.apply(event) == {}
+    assert (await mirrored(database, "a"))["sequence"] is None
 
 
 async def versions(database: Connection) -> list[object]:
