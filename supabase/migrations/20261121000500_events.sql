@@ -75,8 +75,8 @@ create index calendar_events_ical_uid on public.calendar_events (calendar_id, ic
 create index calendar_events_start on public.calendar_events (calendar_id, starts_at);
 
 -- Nobody writes to either table yet: there is nothing to block or to scan.
--- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
 alter table public.meetings
+-- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
 add constraint meetings_event_id_fkey foreign key (event_id)
 references public.calendar_events (id) on delete set null
 deferrable initially deferred; -- meetings are locked and written before their events
