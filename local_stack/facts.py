@@ -41,6 +41,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def with_users(self, users: Sequence[User]) -> "Facts":
         return msgspec.structs.replace(self, users=users)
 
+    def with_api(self, url: str) -> "Facts":
+        return msgspec.structs.replace(self, api_url=url)
+
     def as_json(self) -> str:
         return msgspec.json.encode(self).decode()
 

@@ -10,12 +10,21 @@ from pathlib import Path
 
 import httpx2
 import msgspec
+import psycopg
 
 from local_stack.children import Child
 from local_stack.node import Node
 from local_stack.ports import LOOPBACK
 
+ROLE = "local_stack_rest"
+SETUP = Path(__file__).with_suffix(".sql")
 PROGRAM = Path("node_modules/@supabase/lite/dist/cli/index.js")
+
+
+def prepare_database(admin_url: str) -> None:
+    """Let it log in to a database with the Supabase surface, as `ROLE`."""
+    with psycopg.connect(admin_url) as database:
+        database.execute(SETUP.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,10 @@ class Lite:
     ) -> Child:
         """Write its configuration to the folder; return it, not yet started."""
         (folder / "supabase").mkdir(parents=True, exist_ok=True)
-        config: dict[str, dict[str, str | int]] = {
+        config: dict[str, dict[str, str | int | bool]] = {
             "api": {"port": self.port},
             "db": {"driver": "postgres", "url": database_url},
+            "db.migrations": {"enabled": False},
             "auth": {
                 "jwt_secret": jwt_secret,
                 "publishable_key": self.publishable_key,
@@ -79,7 +89,7 @@ class Lite:
         return answer.status_code < 500
 
 
-def _toml(config: dict[str, dict[str, str | int]]) -> str:
+def _toml(config: dict[str, dict[str, str | int | bool]]) -> str:
     # A JSON string is a TOML basic string.
     lines: list[str] = []
     for section, values in config.items():

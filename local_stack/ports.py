@@ -3,6 +3,24 @@
 import socket
 
 LOOPBACK = "127.0.0.1"
+BACKLOG = 512
+
+
+def listen(wanted: int = 0) -> socket.socket:
+    """Take `wanted` if nobody else listens there, else any free port."""
+    for port in (wanted, 0):
+        try:
+            listener = socket.create_server((LOOPBACK, port), backlog=BACKLOG)
+        except OSError:
+            continue
+        listener.setblocking(False)
+        return listener
+    raise OSError(f"no free port on {LOOPBACK}")
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address of a listening socket."""
+    return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
 
 
 def free_port(wanted: int = 0) -> int:

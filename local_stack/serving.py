@@ -1,6 +1,7 @@
 """An ASGI app on a port of the loopback interface, inside this process."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -8,7 +9,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from local_stack.errors import StackError
-from local_stack.ports import LOOPBACK
 
 POLL_S = 0.005
 GRACE_S = 2
@@ -23,28 +23,23 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int) -> AsyncIterator[None]:
-    """Serve while the block runs; on the way in, wait until the port is open.
-
-    Raises:
-        StackError: the port is taken.
-    """
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve a listening socket while the block runs, and close it."""
     config = uvicorn.Config(
         app,
-        host=LOOPBACK,
-        port=port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     server = _Server(config)
-    running = asyncio.create_task(server._serve())  # serve() takes signals
+    running = asyncio.create_task(server._serve([listener]))  # serve() takes signals
     try:
         while not server.started:
             if running.done():
-                raise StackError(f"Port {port} of {LOOPBACK} could not be opened.")
+                raise StackError("A part of the stack ended while it started.")
             await asyncio.sleep(POLL_S)
         yield
     finally:
         server.should_exit = True
         await asyncio.gather(running, return_exceptions=True)
+        listener.close()

@@ -7,6 +7,7 @@ time a change takes to a frontend.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Coroutine
 
 from local_stack.ports import LOOPBACK
@@ -17,10 +18,12 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Splitter:
-    """Listens on one port of the loopback interface."""
+    """Divides what comes through one listening socket."""
 
-    def __init__(self, *, port: int, door_port: int, gateway_port: int) -> None:
-        self._port = port
+    def __init__(
+        self, listener: socket.socket, *, door_port: int, gateway_port: int
+    ) -> None:
+        self._listener = listener
         self._door_port = door_port
         self._gateway_port = gateway_port
         self._server: asyncio.Server | None = None
@@ -28,7 +31,7 @@ class Splitter:
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(
-            self._serve, LOOPBACK, self._port, limit=HEAD_LIMIT_BYTES
+            self._serve, sock=self._listener, limit=HEAD_LIMIT_BYTES
         )
 
     async def stop(self) -> None:

@@ -5,6 +5,7 @@ Only settings tell the receiver and the worker that they run here and not in pro
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -19,17 +20,23 @@ from local_stack.errors import StackError
 from local_stack.facts import Facts, Usual
 from local_stack.guard import Guard
 from local_stack.migrate import migrate
-from local_stack.ports import LOOPBACK, free_port
+from local_stack.ports import LOOPBACK, free_port, listen, url_of
 from local_stack.serving import serving
 from local_stack.state import State
-from local_stack.supabase import CHECKOUT, OwnSupabase, Supabase, given_supabase
+from local_stack.supabase import (
+    CHECKOUT,
+    MIGRATIONS,
+    OwnSupabase,
+    Supabase,
+    given_supabase,
+)
 from local_stack.together import in_thread, together
 from local_stack.twin_file import TwinFile
 from local_stack.twins.google import GoogleTwin
 from runtime.settings import StackSettings
 
-MIGRATIONS = CHECKOUT / "supabase" / "migrations"
 LOOK_EVERY_S = 0.5
+PORT_TAKEN = "is taken"  # the receiver's words
 
 
 class Stack:
@@ -86,17 +93,18 @@ class Stack:
         guard = Guard()
         self._closing.callback(guard.close)
         supabase = await self._supabase(guard)
+        google = listen(Usual.GOOGLE_TWIN)
+        self._closing.callback(google.close)
         facts = Facts(
             database_url=supabase.database_url,
             admin_database_url=supabase.admin_database_url,
             supabase_url=supabase.url,
-            api_url=f"http://{LOOPBACK}:{free_port(Usual.API)}",
-            twins={"google": f"http://{LOOPBACK}:{free_port(Usual.GOOGLE_TWIN)}"},
+            api_url=_api_url(free_port(Usual.API)),
+            twins={"google": url_of(google)},
             anon_key=supabase.anon_key,
             service_role_key=supabase.service_role_key,
             jwt_secret=supabase.jwt_secret,
         )
-        await in_thread(lambda: migrate(supabase.database_url, MIGRATIONS))
         self._demo = demo = Demo(
             database_url=supabase.database_url,
             keyring=self._state.keyring,
@@ -104,10 +112,9 @@ class Stack:
             auth_url=f"{supabase.url}/auth/v1",
             is_local=self._given is None,
         )
-        users = await in_thread(demo.add_users)
-        await self._open_twin(demo, facts)
-        await self._run_programs(facts, guard)
-        facts = facts.with_users(users)
+        facts = facts.with_users(await in_thread(demo.add_users))
+        await self._open_twin(demo, google)
+        facts = await self._run_programs(facts, guard)
         self._tell_other_commands(facts)
         return facts
 
@@ -120,6 +127,8 @@ class Stack:
     async def _supabase(self, guard: Guard) -> Supabase:
         if self._given is not None:
             self._say(f"Using the Supabase at {self._given.url}.")
+            url = self._given.database_url
+            await in_thread(lambda: migrate(url, MIGRATIONS))
             return self._given
         self._own = own = OwnSupabase(
             self._state,
@@ -132,7 +141,7 @@ class Stack:
         self._programs += own.programs
         return supabase
 
-    async def _open_twin(self, demo: Demo, facts: Facts) -> None:
+    async def _open_twin(self, demo: Demo, listener: socket.socket) -> None:
         file = TwinFile(self._state.twin("google"), self.twin)
         file.load(self._say)
         connection = await in_thread(
@@ -141,11 +150,29 @@ class Stack:
         self.connections.append(connection)
         file.follow()
         self._closing.callback(file.keep)
-        port = int(facts.twins["google"].rpartition(":")[2])
-        await self._closing.enter_async_context(serving(self.twin, port))
+        await self._closing.enter_async_context(serving(self.twin, listener))
 
-    async def _run_programs(self, facts: Facts, guard: Guard) -> None:
-        """The receiver and the worker: as in production, processes of their own."""
+    async def _run_programs(self, facts: Facts, guard: Guard) -> Facts:
+        """Run the receiver and the worker; return the facts with the port it got."""
+        receiver, worker = self._programs_for(facts)
+        try:
+            await together(
+                self._run(receiver, lambda: _is_ready(facts.api_url), guard),
+                self._run(worker, lambda: _says(worker, "listener.hearing"), guard),
+            )
+        except StackError:
+            if not receiver.said(PORT_TAKEN):
+                raise
+            # Somebody was faster: the worker has to know another one, too.
+            await worker.stop()
+            return await self._run_programs(
+                facts.with_api(_api_url(free_port())), guard
+            )
+        self._programs += [receiver, worker]
+        return facts
+
+    def _programs_for(self, facts: Facts) -> tuple[Child, Child]:
+        """As in production, processes of their own."""
         environment = _inherited() | facts.environment(self._state.secret_keys)
         receiver, worker = (
             Child(
@@ -158,17 +185,13 @@ class Stack:
             )
             for name in ("api", "worker")
         )
-        await together(
-            self._run(receiver, lambda: _is_ready(facts.api_url), guard),
-            self._run(worker, lambda: _says(worker, "listener.hearing"), guard),
-        )
+        return receiver, worker
 
     async def _run(
         self, child: Child, ready: Callable[[], Awaitable[bool]], guard: Guard
     ) -> None:
         self._closing.push_async_callback(child.stop)
         await child.start(ready, guard=guard)
-        self._programs.append(child)
 
 
 def _inherited() -> dict[str, str]:
@@ -180,6 +203,10 @@ def _inherited() -> dict[str, str]:
     }
     path = os.pathsep.join(filter(None, (str(CHECKOUT), kept.get("PYTHONPATH"))))
     return kept | {"PYTHONPATH": path}
+
+
+def _api_url(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}"
 
 
 async def _is_ready(api_url: str) -> bool:

@@ -1,6 +1,7 @@
 """The Supabase below a stack: one that settings point to, or one of the stack's own."""
 
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from local_stack.facts import Usual
 from local_stack.gateway.server import Gateway, GatewayNotStarted
 from local_stack.gateway.settings import GatewaySettings
 from local_stack.guard import Guard
-from local_stack.lite import Lite
+from local_stack.lite import ROLE, Lite, prepare_database
+from local_stack.migrate import migrate
 from local_stack.node import Node, install_packages
-from local_stack.ports import LOOPBACK, free_port
+from local_stack.ports import LOOPBACK, free_port, listen, url_of
 from local_stack.postgres import Postgres, find_binaries
 from local_stack.serving import serving
 from local_stack.splitter import Splitter
@@ -24,6 +26,7 @@ from local_stack.together import in_thread, together
 from runtime.settings import SettingsError, StackSettings
 
 CHECKOUT = Path(__file__).parent.parent
+MIGRATIONS = CHECKOUT / "supabase" / "migrations"
 FAST_SHUTDOWN = signal.SIGINT  # Postgres waits for its clients at SIGTERM
 
 
@@ -100,18 +103,19 @@ class OwnSupabase:
             StackError: with what to do.
         """
         await together(in_thread(self._install), in_thread(self._start_postgres))
-        port = free_port(Usual.SUPABASE)
+        listener = listen(Usual.SUPABASE)
+        self._closing.callback(listener.close)
         supabase = Supabase(
             database_url=self.postgres.url,
             admin_database_url=self.postgres.admin_url,
-            url=f"http://{LOOPBACK}:{port}",
+            url=url_of(listener),
             anon_key=self._state.anon_key,
             service_role_key=self._state.service_role_key,
             jwt_secret=self._state.jwt_secret,
         )
         lite = Lite(free_port())
         await together(
-            self._start_lite(lite, supabase), self._open(supabase, port, lite)
+            self._start_lite(lite, supabase), self._open(supabase, listener, lite)
         )
         return supabase
 
@@ -131,6 +135,8 @@ class OwnSupabase:
         if self._guard is not None and postgres.pid is not None:
             self._guard.watch(postgres.pid, ends_at=FAST_SHUTDOWN)
         postgres.install_surface()
+        migrate(postgres.url, MIGRATIONS)
+        prepare_database(postgres.admin_url)
 
     def _stop_postgres(self) -> None:
         pid = self.postgres.pid
@@ -145,7 +151,7 @@ class OwnSupabase:
             self._node,
             CHECKOUT,
             folder=self._state.directory / "lite",
-            database_url=supabase.database_url,
+            database_url=self.postgres.url_of("postgres", role=ROLE),
             jwt_secret=supabase.jwt_secret,
             log=self._state.log("rest"),
         )
@@ -153,7 +159,9 @@ class OwnSupabase:
         await child.start(lite.answers, guard=self._guard)
         self.programs.append(child)
 
-    async def _open(self, supabase: Supabase, port: int, lite: Lite) -> None:
+    async def _open(
+        self, supabase: Supabase, listener: socket.socket, lite: Lite
+    ) -> None:
         """Realtime, and the one address for it, REST and Auth."""
         gateway = await self._start_gateway(supabase)
         keys = Keys(
@@ -162,11 +170,14 @@ class OwnSupabase:
             publishable=lite.publishable_key,
             secret=lite.secret_key,
         )
-        door_port = free_port()
-        gateway_url = f"http://{LOOPBACK}:{gateway.port}"
-        door = make_door(lite_url=lite.url, gateway_url=gateway_url, keys=keys)
-        await self._closing.enter_async_context(serving(door, door_port))
-        splitter = Splitter(port=port, door_port=door_port, gateway_port=gateway.port)
+        door = make_door(lite_url=lite.url, gateway_url=gateway.url, keys=keys)
+        behind = listen()
+        await self._closing.enter_async_context(serving(door, behind))
+        splitter = Splitter(
+            listener,
+            door_port=behind.getsockname()[1],
+            gateway_port=gateway.port,
+        )
         await splitter.start()
         self._closing.push_async_callback(splitter.stop)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from local_stack.migrate import migrate
-from local_stack.stack import MIGRATIONS
+from local_stack.supabase import MIGRATIONS
 from runtime.settings import DatabaseSettings, read
 
 
