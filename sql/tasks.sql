@@ -1,7 +1,7 @@
 -- What the dispatcher and the listener ask.
 
 -- name: settle_and_claim
--- The ended runs go, as many due tasks as there are free slots come; the last row tells when to look again.
+-- The ended runs go, due tasks for the free slots come; the last row tells when to look again.
 select
   task_id, kind, subject_id, connection_id, lane, attempt, lease, due_at, claimed_at,
   wait_s, scanned, lost
@@ -16,7 +16,8 @@ select sync.fail_task(:task_id, :lease, :error, :retry_after);
 
 -- name: renew
 -- Which of these tasks are still ours.
-select task_id from sync.renew_leases(:task_ids, :leases, :lease_for) as renewed (task_id);
+select renewed.task_id
+from sync.renew_leases(:task_ids, :leases, :lease_for) as renewed (task_id);
 
 -- name: hand_back$
 -- Gives tasks back untried; how many were still ours.

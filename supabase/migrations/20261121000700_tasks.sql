@@ -178,7 +178,8 @@ declare
     else 0
   end;
   v_due bigint[];
-  v_next timestamptz;
+  v_lane smallint;
+  v_next timestamptz := 'infinity';
 begin
   with urgent as materialized (
     select task.id from sync.tasks as task
@@ -286,19 +287,23 @@ begin
     task.id, task.kind, task.subject_id, task.connection_id, task.lane, task.attempts,
     task.lease, sorted.due_at, v_now, 0::double precision, 0;
 
-  -- The head of each lane, whoever holds it: when to look again, and from where.
-  select min(head.run_at) into v_next
-  from generate_series(0, 2) as lanes (lane)
-  cross join lateral (
-    select task.run_at from sync.tasks as task
-    where task.lane = lanes.lane and task.run_at >= p_floor and task.kind = any (p_kinds)
-    order by task.run_at
-    limit 1
-  ) as head;
+  -- The head of all lanes, whoever holds it: when to look again, and from where. Background
+  -- first, and the others only up to what it found: the dead ends of the last minute's leases lie
+  -- ahead, and while an old transaction is open each one passed costs a look at its row.
+  foreach v_lane in array array[2, 1, 0] loop
+    v_next := coalesce((
+      select task.run_at from sync.tasks as task
+      where task.lane = v_lane and task.run_at >= p_floor and task.run_at < v_next
+        and task.kind = any (p_kinds)
+      order by task.run_at
+      limit 1
+    ), v_next);
+  end loop;
+  v_next := nullif(v_next, 'infinity');
   return query select
     null::bigint, null::text, null::uuid, null::uuid, null::smallint, null::integer,
     null::uuid, v_next, v_now,
-    case when v_next < 'infinity' then greatest(0, extract(epoch from v_next - v_now)) end::double precision,
+    case when v_next is not null then greatest(0, extract(epoch from v_next - v_now)) end::double precision,
     coalesce(cardinality(v_due), 0);
 end;
 $$;

@@ -113,7 +113,13 @@ begin
   end if;
 end;
 $$;
-comment on function sync.settle_and_claim(bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]) is
+comment on function sync.settle_and_claim(
+  bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]
+) is
 'sync.finish_tasks, sync.record_runs and sync.claim_tasks in one call. The last row names in lost the tasks that could not be finished because a later lease holds them. p_limit 0 only settles, and tells other workers of what is due next.';
-revoke all on function sync.settle_and_claim(bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]) from public;
-grant execute on function sync.settle_and_claim(bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]) to sync_worker;
+revoke all on function sync.settle_and_claim(
+  bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]
+) from public;
+grant execute on function sync.settle_and_claim(
+  bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]
+) to sync_worker;

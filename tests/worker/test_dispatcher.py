@@ -283,6 +283,25 @@ async def test_a_handler_that_never_ends_is_broken_off(
     assert "in time" in (await task_row(database, subject))["last_error"]
 
 
+async def test_tasks_of_an_account_that_is_not_active_rest(
+    database: Connection, database_url: str
+) -> None:
+    connection_id = await account(database)
+    await database.execute(
+        "update public.calendar_connections set status = 'needs_reauth' where id = $1",
+        connection_id,
+    )
+    (resting,) = await make_due(database, 1, connection_id=connection_id)
+    doing = Doing()
+    async with working(database_url, doing):
+        for _ in range(3):  # each a claim that sees a task that is never due
+            count = len(doing.begun)
+            await make_due(database, 1)
+            await eventually(lambda count=count: len(doing.begun) > count)
+    assert resting not in doing.subjects
+    assert (await task_row(database, resting))["run_at"].year == 9999
+
+
 # Failing.
 
 

@@ -99,6 +99,17 @@ async def test_the_last_row_tells_a_full_batch_from_rows_in_other_hands(
         assert (last["scanned"], last["wait_s"]) == (0, 0)
 
 
+async def test_where_nothing_is_ever_due_the_last_row_names_no_time(
+    database: Connection,
+) -> None:
+    (last,) = await claim(database, 1)
+    assert (last["due_at"], last["wait_s"]) == (None, None)
+    await make_due(database, 1)
+    await database.execute("update sync.tasks set run_at = 'infinity'")
+    (last,) = await claim(database, 1)
+    assert (last["due_at"], last["wait_s"]) == (None, None)
+
+
 async def test_a_finish_without_its_lease_is_named_and_not_recorded(
     database: Connection,
 ) -> None:
