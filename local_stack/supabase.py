@@ -1,5 +1,6 @@
 """The Supabase below a stack: one that settings point to, or one of the stack's own."""
 
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -7,10 +8,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from local_stack.children import Child
 from local_stack.door import Keys, make_door
 from local_stack.errors import StackError
 from local_stack.facts import Usual
+from local_stack.gateway.authorization import DATABASE_GONE
 from local_stack.gateway.server import Gateway, GatewayNotStarted
 from local_stack.gateway.settings import GatewaySettings
 from local_stack.guard import Guard
@@ -197,5 +201,11 @@ class OwnSupabase:
                 f"Realtime did not start: {error}. If {self._state.directory} is from "
                 "an older version, start afresh with --reset."
             ) from error
-        self._closing.push_async_callback(gateway.stop)
+        self._closing.push_async_callback(_stop_gateway, gateway)
         return gateway
+
+
+async def _stop_gateway(gateway: Gateway) -> None:
+    # With the database gone there is no slot to drop, and that is not what went wrong.
+    with contextlib.suppress(*DATABASE_GONE, psycopg.OperationalError):
+        await gateway.stop()

@@ -13,13 +13,15 @@ import uvloop
 
 from local_stack.errors import StackError
 from local_stack.facts import Facts, summary
-from local_stack.stack import Stack
+from local_stack.stack import LOOK_EVERY_S, Stack
 from local_stack.state import State
 from runtime import logging
 from runtime.settings import StackSettings, read
 from supacal.tour import Tour
 
 T = TypeVar("T")
+
+SEEN_AFTER_S = 2 * LOOK_EVERY_S
 
 
 class ToldToStop(Exception):
@@ -50,6 +52,8 @@ async def _serve(
         closing.push_async_callback(stack.stop)
         try:
             facts = await _unless(stopped, stack.start())
+            if not given.tour:
+                await stack.switch_on()
             _tell(given, facts, say, time.monotonic() - began)
             return await _unless(stopped, _show(given, stack, facts, say))
         except ToldToStop:
@@ -66,8 +70,6 @@ async def _show(
         if given.tour:
             toured = await _before(trouble, Tour(stack, facts).walk(say))
             code = 0 if toured else 1
-        else:
-            await stack.switch_on()
         if given.exit:
             return code
         say("Serving. Ctrl-C ends it.")
@@ -99,7 +101,14 @@ async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
 
 async def _before(trouble: asyncio.Task[StackError], work: Coroutine[Any, Any, T]) -> T:
     """Return what the work gives, or raise the trouble that came first."""
-    return await _first(trouble, work, trouble.result)
+    try:
+        return await _first(trouble, work, trouble.result)
+    except Exception:
+        # A part that ended may be felt before it is seen.
+        done, _ = await asyncio.wait({trouble}, timeout=SEEN_AFTER_S)
+        if done:
+            raise trouble.result() from None
+        raise
 
 
 async def _first(

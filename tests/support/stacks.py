@@ -70,8 +70,32 @@ def supacal(
     )
 
 
-def start(environ: Mapping[str, str], errors: Path, *words: str) -> Dev:
-    """Start `supacal dev --json`, not waiting for it."""
+@contextmanager
+def starting(environ: Mapping[str, str], scratch: Path, *words: str) -> Iterator[Dev]:
+    """`supacal dev --json`, just started; it ends with the block."""
+    dev = _start(environ, scratch / "stderr.txt", *words)
+    try:
+        yield dev
+    except BaseException:
+        sys.stdout.write(dev.said)  # shown with the failure
+        raise
+    finally:
+        if dev.process.poll() is None:
+            dev.process.terminate()
+        dev.process.wait(END_LIMIT_S)
+        if dev.process.stdout is not None:
+            dev.process.stdout.close()
+
+
+@contextmanager
+def running(environ: Mapping[str, str], scratch: Path, *words: str) -> Iterator[Dev]:
+    """`supacal dev --json` that is ready; it ends with the block."""
+    with starting(environ, scratch, *words) as dev:
+        wait_until_ready(dev)
+        yield dev
+
+
+def _start(environ: Mapping[str, str], errors: Path, *words: str) -> Dev:
     with errors.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "supacal", "dev", "--json", *words],
@@ -90,21 +114,6 @@ def wait_until_ready(dev: Dev) -> None:
     line = _first_line(dev)
     assert line, f"supacal dev ended with {dev.process.wait()}:\n{dev.said}"
     dev.facts = json.loads(line)
-
-
-@contextmanager
-def running(environ: Mapping[str, str], scratch: Path, *words: str) -> Iterator[Dev]:
-    """`supacal dev --json` that is ready; it ends with the block."""
-    dev = start(environ, scratch / "stderr.txt", *words)
-    try:
-        wait_until_ready(dev)
-        yield dev
-    finally:
-        if dev.process.poll() is None:
-            dev.process.terminate()
-        dev.process.wait(END_LIMIT_S)
-        if dev.process.stdout is not None:
-            dev.process.stdout.close()
 
 
 def descendants(pid: int) -> dict[int, str]:
