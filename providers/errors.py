@@ -12,7 +12,11 @@
   x Unwatchable         no channel for this calendar, ever: poll it
   x Rejected            our request was wrong: park the task for a person
 * InvalidNotification   a delivery that is not to be believed: answer with ``status``
+  x StaleNotification   rightly signed, but too long ago: refuse it, and sweep once
+  x CustomTemplate      rightly signed, but somebody changed its form: say so
 """
+
+from uuid import UUID
 
 from providers.model import Provider
 
@@ -108,3 +112,26 @@ class InvalidNotification(Exception):
         self.reason = reason
         self.status = status
         super().__init__(f"{status} {reason}")
+
+
+class StaleNotification(InvalidNotification):
+    """A delivery with a right signature and an old time: a repetition, or a replay.
+
+    It is not believed; that something happened is: who gets it asks for one sweep of
+    the connection that the channel or the routing key belongs to.
+    """
+
+    def __init__(
+        self, provider: Provider, channel_id: UUID | None, routing_key: str | None
+    ) -> None:
+        self.provider = provider
+        self.channel_id = channel_id
+        self.routing_key = routing_key
+        super().__init__("stale time", 401)
+
+
+class CustomTemplate(InvalidNotification):
+    """A delivery whose body was given another form by whoever made the webhook."""
+
+    def __init__(self) -> None:
+        super().__init__("custom payload template", 400)

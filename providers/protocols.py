@@ -35,6 +35,30 @@ class Receiver(Protocol):
         """
 
 
+class BookingReceiver(Protocol):
+    """Reads deliveries that carry the booking itself. It performs no I/O."""
+
+    def read(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        keyring: Keyring,
+        now: datetime,
+        channel_id: UUID | None = None,
+    ) -> list[Notification]:
+        """Verify a delivery, then parse it; header names are lower case.
+
+        The channel id stands in the path of the webhooks that we made ourselves; one
+        made by hand has none, and is routed by the organizer. Nothing comes of a test.
+
+        Raises:
+            StaleNotification: refuse it as below, and have its connection swept once.
+            CustomTemplate: refuse it as below, and say what to change.
+            InvalidNotification: answer with its status, and store nothing.
+        """
+
+
 class Client(Protocol):
     """The half of an adapter that makes calls, for one connection.
 

@@ -4,9 +4,25 @@ Apart from the clients, so that the receiver cannot make a call before it has an
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 
+from providers.calcom.receiver import CalcomReceiver
+from providers.calendly.receiver import CalendlyReceiver
 from providers.google.receiver import GoogleReceiver
 from providers.model import Provider
-from providers.protocols import Receiver
+from providers.protocols import BookingReceiver, Receiver
 
 RECEIVERS: Mapping[Provider, Receiver] = {Provider.GOOGLE: GoogleReceiver()}
+
+
+def booking_receivers(
+    *,
+    calendly_key: str | None,
+    calendly_tolerance: timedelta,
+    calcom_secret: str | None,
+) -> dict[Provider, BookingReceiver]:
+    """Make the adapters that know a secret beside those that are derived."""
+    return {
+        Provider.CALENDLY: CalendlyReceiver(calendly_key, tolerance=calendly_tolerance),
+        Provider.CALCOM: CalcomReceiver(calcom_secret),
+    }

@@ -59,12 +59,13 @@ class Sealed:
 class _Key:
     """One key of the ring, as the two subkeys that are used."""
 
-    __slots__ = ("_mac_key", "_prefix", "cipher", "id")
+    __slots__ = ("_mac_key", "_prefix", "_signing_key", "cipher", "id")
 
     def __init__(self, key_id: str, secret: bytes) -> None:
         self.id = key_id
         self.cipher = AESGCM(_subkey(secret, b"supacal sealed value v1"))
         self._mac_key = _subkey(secret, b"supacal channel token v1")
+        self._signing_key = _subkey(secret, b"supacal webhook signing key v1")
         self._prefix = f"{TOKEN_VERSION}.{key_id}."
 
     def channel_token(self, channel_id: str) -> str:
@@ -73,6 +74,10 @@ class _Key:
         # One call into C, quicker than an hmac object: this runs for every delivery.
         mac = hmac.digest(self._mac_key, signed.encode(), "sha256")
         return f"{signed}.{_encode(mac)}"
+
+    def signing_key(self, channel_id: str) -> str:
+        """Derive what a provider signs this channel's deliveries with."""
+        return _encode(hmac.digest(self._signing_key, channel_id.encode(), "sha256"))
 
 
 class Keyring:
@@ -146,6 +151,13 @@ class Keyring:
         if not hmac.compare_digest(key.channel_token(parts[2]), token):
             raise InvalidToken("wrong signature")
         return UUID(parts[2])
+
+    def signing_keys(self, channel_id: UUID) -> list[str]:
+        """Derive what a provider may sign a channel's deliveries with, newest first.
+
+        A new channel is given the first; any of them is believed.
+        """
+        return [key.signing_key(str(channel_id)) for key in self._by_id.values()]
 
 
 def connection_context(connection_id: UUID) -> str:

@@ -6,7 +6,6 @@ of 3 MB in about 7 ms. Only what differs from what we have is read further.
 https://developers.google.com/workspace/calendar/api/v3/reference/events
 """
 
-import re
 from datetime import UTC, date, datetime
 from hashlib import blake2b
 from zoneinfo import ZoneInfo
@@ -25,17 +24,12 @@ from providers.model import (
     Status,
     Visibility,
 )
+from providers.reading import Unreadable, storable
 
 # Raise it when the mapping changes: every event is then mapped anew.
 MAPPER_VERSION = 1
 HASH_BYTES = 16
 
-# Read from left to right: an escaped backslash, a whole pair of surrogates (both are
-# fine), half a pair, a NUL. The last two are JSON, and Postgres refuses them.
-ESCAPES = re.compile(
-    rb"(?P<fine>\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\u0000"
-)
 STATUSES: dict[str, Status] = {"tentative": "tentative", "cancelled": "cancelled"}
 RESPONSES: dict[str, Response] = {
     "accepted": "accepted",
@@ -53,10 +47,6 @@ VISIBILITIES: dict[str, Visibility] = {
 _list_decoder = msgspec.json.Decoder(resources.EventList)
 _id_decoder = msgspec.json.Decoder(resources.Identified)
 _event_decoder = msgspec.json.Decoder(resources.Event, strict=False)
-
-
-class Unreadable(ValueError):
-    """A value that has no meaning to us; the text names the field, not the value."""
 
 
 class ItemReader:
@@ -88,20 +78,6 @@ class ItemReader:
         except msgspec.ValidationError:
             event_id = ""
         return Item(event_id, content_hash.digest(), raw)
-
-
-def storable(content: bytes) -> bytes:
-    """Replace what JSON may hold and Postgres may not; the rest stays byte for byte.
-
-    Were it written anew, one odd event would change the hashes of its whole page.
-    """
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        content = content.decode(errors="replace").encode()
-    if b"\\u0000" in content or b"\\ud" in content or b"\\uD" in content:
-        return ESCAPES.sub(lambda found: found["fine"] or rb"\ufffd", content)
-    return content
 
 
 def read_event(item: Item, *, expanded: bool) -> Event | Malformed:

@@ -106,6 +106,21 @@ def test_a_mac_cannot_be_carried_to_another_channel_or_key() -> None:
             KEYRING.verify_channel_token(forged)
 
 
+def test_a_channel_has_a_signing_key_of_each_key_newest_first() -> None:
+    channel, other = uuid4(), uuid4()
+    keys = KEYRING.signing_keys(channel)
+    assert keys == [
+        *Keyring.parse(NEW).signing_keys(channel),
+        *Keyring.parse(OLD).signing_keys(channel),
+    ]
+    assert len({*keys, *KEYRING.signing_keys(other)}) == 4
+
+
+def test_a_signing_key_is_not_part_of_a_channels_token() -> None:
+    channel = uuid4()
+    assert KEYRING.signing_keys(channel)[0] not in KEYRING.channel_token(channel)
+
+
 def test_a_ring_shows_its_keys_ids_and_nothing_else() -> None:
     assert repr(KEYRING) == "Keyring(new, old)"
     assert KEYRING.key_ids == ["new", "old"]

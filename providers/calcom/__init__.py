@@ -1,0 +1,1 @@
+"""Cal.com webhooks and API v2: the adapter."""
