@@ -62,9 +62,17 @@ create table public.calendars (
   constraint calendars_backfill_is_known check (backfill in ('pending', 'upcoming', 'complete')),
   constraint calendars_event_tag_is_short check (length(event_tag) between 1 and 60),
   constraint calendars_time_zone_is_known check (sync.is_time_zone(time_zone)),
-  constraint calendars_window_is_positive
-  check (window_past >= interval '0' and window_future > interval '0'),
-  constraint calendars_poll_every_is_positive check (poll_every >= interval '0')
+  -- Users set these: nobody polls without a pause, and a date that no program can hold is asked
+  -- of nobody.
+  constraint calendars_window_is_sensible check (
+    window_past between interval '0' and interval '10 years'
+    and window_future > interval '0' and window_future <= interval '10 years'
+  ),
+  constraint calendars_poll_every_is_sensible
+  check (poll_every = interval '0' or poll_every between interval '1 minute' and interval '1 year'),
+  constraint calendars_renew_before_is_positive check (renew_before >= interval '0'),
+  constraint calendars_channel_lifetime_is_sensible
+  check (channel_lifetime between interval '1 minute' and interval '1 year')
 );
 comment on table public.calendars is 'One calendar of a connection, and how it is synced.';
 comment on column public.calendars.provider_calendar_id is 'The provider''s id, never an alias such as primary.';
@@ -77,7 +85,7 @@ comment on column public.calendars.event_tag is
 comment on column public.calendars.conflict_policy is
 'Who wins when a field was changed on both sides: the latest change, the provider, the app, or a person is asked.';
 comment on column public.calendars.poll_every is
-'Polling interval; null = adaptive, zero = never while a channel lives.';
+'Polling interval, a minute at least; null = adaptive, zero = never while a channel lives.';
 comment on column public.calendars.renew_before is
 'How long before its end a channel is replaced; null = at half of its life.';
 comment on column public.calendars.channel_lifetime is 'Lifetime asked of the provider; null = the longest it grants.';

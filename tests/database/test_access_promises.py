@@ -231,6 +231,30 @@ async def test_who_left_an_organization_keeps_no_right_on_the_account_they_linke
         assert switched == "UPDATE 0"
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("poll_every", "1 microsecond"),
+        ("poll_every", "59 seconds"),
+        ("poll_every", "100000 years"),
+        ("window_past", "7000 years"),
+        ("window_past", "-1 day"),
+        ("window_future", "9000 years"),
+        ("renew_before", "-1 hour"),
+        ("channel_lifetime", "-1 hour"),
+        ("channel_lifetime", "100 years"),
+    ],
+)
+async def test_a_calendar_takes_no_setting_that_its_worker_cannot_follow(
+    mine: Tenant, api: Connection, column: str, value: str
+) -> None:
+    async with acting(api, mine.owner):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await api.execute(
+                f"update public.calendars set {column} = $1::text::interval", value
+            )
+
+
 @pytest.mark.parametrize("status", ["needs_reauth", "revoked"])
 async def test_a_connection_whose_grant_is_gone_is_not_resumed_by_a_click(
     database: Connection, mine: Tenant, api: Connection, status: str
