@@ -2,30 +2,34 @@
 
 create function sync.read_batch(p_calendar_id uuid, p_round jsonb)
 returns sync.batch
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
-  select row(
-    gen_random_uuid(),
-    calendar.id,
-    calendar.organization_id,
-    calendar.connection_id,
-    coalesce(calendar.time_zone, organization.time_zone),
-    calendar.direction,
-    calendar.event_tag,
-    calendar.conflict_policy,
-    sync.clock(),
-    coalesce((p_round ->> 'upsert_only')::boolean, false),
-    coalesce((p_round ->> 'full_round')::boolean, false),
-    (p_round ->> 'asked_from')::timestamptz,
-    array(select jsonb_array_elements_text(coalesce(p_round -> 'series', '[]'))),
-    (p_round ->> 'window_start')::timestamptz,
-    (p_round ->> 'window_end')::timestamptz
-  )::sync.batch
-  from public.calendars as calendar
-  join public.organizations as organization on organization.id = calendar.organization_id
-  where calendar.id = p_calendar_id
+begin
+  return (
+    select row(
+      gen_random_uuid(),
+      calendar.id,
+      calendar.organization_id,
+      calendar.connection_id,
+      coalesce(calendar.time_zone, organization.time_zone),
+      calendar.direction,
+      calendar.event_tag,
+      calendar.conflict_policy,
+      sync.clock(),
+      coalesce((p_round ->> 'upsert_only')::boolean, false),
+      coalesce((p_round ->> 'full_round')::boolean, false),
+      (p_round ->> 'asked_from')::timestamptz,
+      array(select jsonb_array_elements_text(coalesce(p_round -> 'series', '[]'))),
+      (p_round ->> 'window_start')::timestamptz,
+      (p_round ->> 'window_end')::timestamptz
+    )::sync.batch
+    from public.calendars as calendar
+    join public.organizations as organization on organization.id = calendar.organization_id
+    where calendar.id = p_calendar_id
+  );
+end;
 $$;
 comment on function sync.read_batch(uuid, jsonb) is
 'What applying must know of the calendar and the round; null where the calendar is gone.';

@@ -5,9 +5,10 @@
 
 create function sync.stage_mirrored(p_batch sync.batch, p_origin text, p_event_ids uuid[])
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   insert into sync.staged_events (
     batch_id, place, origin, provider_event_id, role, status, is_organizer, starts_at, ends_at,
     series_provider_id, original_start, original_start_date, event_id, is_known, old_role,
@@ -26,7 +27,8 @@ as $$
     sync.event_key(event.ical_uid, event.role, event.original_start, event.original_start_date),
     event.meeting_id
   from public.calendar_events as event
-  where event.id = any (p_event_ids)
+  where event.id = any (p_event_ids);
+end;
 $$;
 comment on function sync.stage_mirrored(sync.batch, text, uuid[]) is
 'Stages events as gone that the mirror has.';

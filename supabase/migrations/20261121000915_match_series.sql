@@ -117,15 +117,17 @@ comment on function sync.pair_by_time(sync.batch, text) is
 
 create function sync.mark_taken(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   update sync.staged_events as leaver
   set verdict = 'retired'
   from sync.staged_events as heir
   where heir.batch_id = (p_batch).id and heir.heir_of is not null
     and leaver.batch_id = heir.batch_id and leaver.place = heir.heir_of
-    and leaver.verdict is null
+    and leaver.verdict is null;
+end;
 $$;
 comment on function sync.mark_taken(sync.batch) is 'Leavers that have an heir take no part any more.';
 
@@ -317,24 +319,28 @@ comment on function sync.settle_pairs(sync.batch) is 'Hands meetings, and rows o
 
 create function sync.keep_unread(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   delete from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.origin = 'gone' and staged.verdict is null
-    and (staged.ends_at <= (p_batch).window_start or staged.starts_at >= (p_batch).window_end)
+    and (staged.ends_at <= (p_batch).window_start or staged.starts_at >= (p_batch).window_end);
+end;
 $$;
 comment on function sync.keep_unread(sync.batch) is
 'Takes back leavers that lie outside of the window that was read.';
 
 create function sync.keep_exceptions(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   delete from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.origin = 'gone' and staged.verdict is null
-    and staged.old_role = 'exception'
+    and staged.old_role = 'exception';
+end;
 $$;
 comment on function sync.keep_exceptions(sync.batch) is
 'Takes back exceptions that nobody said are gone: they may have been moved out of the window.';

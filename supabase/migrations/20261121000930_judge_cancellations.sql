@@ -8,14 +8,21 @@
 
 create function sync.believable_cancellations(p_batch sync.batch)
 returns integer
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select greatest(10, floor(0.2 * count(distinct coalesce(event.series_provider_id, event.provider_event_id))))::integer
-  from public.calendar_events as event
-  where event.calendar_id = (p_batch).calendar_id and event.status <> 'cancelled'
-    and event.scope = 'in' and event.meeting_id is not null and event.ends_at > (p_batch).now_at
+begin
+  return (
+    select greatest(
+      10,
+      floor(0.2 * count(distinct coalesce(event.series_provider_id, event.provider_event_id)))
+    )::integer
+    from public.calendar_events as event
+    where event.calendar_id = (p_batch).calendar_id and event.status <> 'cancelled'
+      and event.scope = 'in' and event.meeting_id is not null and event.ends_at > (p_batch).now_at
+  );
+end;
 $$;
 comment on function sync.believable_cancellations(sync.batch) is
 'How many cancellations one call may carry out: ten, or a fifth of the calendar''s future meetings; a series counts once.';
@@ -54,10 +61,12 @@ comment on function sync.lock_meetings(sync.batch) is 'Locks the meetings this b
 
 create function sync.meetings_alive_elsewhere(p_batch sync.batch)
 returns setof uuid
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
+begin
+  return query
   select staged.meeting_id
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.status <> 'cancelled'
@@ -73,7 +82,8 @@ as $$
     and event.id not in (
       select staged.event_id from sync.staged_events as staged
       where staged.batch_id = (p_batch).id
-    )
+    );
+end;
 $$;
 comment on function sync.meetings_alive_elsewhere(sync.batch) is
 'Meetings of which another event, its organizer''s, is alive.';

@@ -62,13 +62,17 @@ $$;
 comment on function sync.choose_feeders(sync.batch) is
 'Marks, for each meeting there is, the staged event whose content is the meeting''s.';
 
+-- A statement that writes nothing still fires its triggers: each of these looks first whether it
+-- has anything to write.
+
 -- Somebody the organization meets. Addresses of its own connections were left out in staging.
 
 create function sync.find_clients(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   insert into public.clients (organization_id, email, name)
   select distinct on (staged.attendee_email)
     (p_batch).organization_id, staged.attendee_email, staged.attendee_name
@@ -77,7 +81,8 @@ as $$
     and not staged.is_same and staged.meeting_id is not null and staged.is_wanted
     and staged.status <> 'cancelled' and staged.role <> 'series'
   order by staged.attendee_email, staged.attendee_name nulls last
-  on conflict (organization_id, email) do nothing
+  on conflict (organization_id, email) do nothing;
+end;
 $$;
 comment on function sync.find_clients(sync.batch) is 'Makes clients of attendees that are none yet.';
 
@@ -89,6 +94,12 @@ as $$
 declare
   v_count integer;
 begin
+  if not exists (
+    select 1 from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.is_new_meeting
+  ) then
+    return 0;
+  end if;
   insert into public.meetings (
     id, organization_id, client_id, calendar_id, event_id, title, description, location,
     starts_at, ends_at, all_day, start_date, end_date, time_zone, status, meeting_url,
@@ -124,6 +135,12 @@ as $$
 declare
   v_count integer;
 begin
+  if not exists (
+    select 1 from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and (staged.feeds or staged.verdict = 'cancel')
+  ) then
+    return 0;
+  end if;
   with theirs as (
     select
       staged.meeting_id, staged.event_id,
@@ -195,6 +212,12 @@ as $$
 declare
   v_count integer;
 begin
+  if not exists (
+    select 1 from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.verdict = 'cancel'
+  ) then
+    return 0;
+  end if;
   -- A status that a user had edited was merged before, and is weighed there.
   update public.meetings as meeting
   set
@@ -232,6 +255,9 @@ begin
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.verdict = 'detach' and staged.old_scope = 'in';
 
+  if v_count = 0 then
+    return 0;
+  end if;
   -- The link stays: should the tag or the event come back, it is the same meeting again, and
   -- what was edited meanwhile is known.
   update public.meetings as meeting

@@ -2,28 +2,32 @@
 
 create function sync.series_heads(p_batch sync.batch)
 returns table (series_provider_id text, event_id uuid)
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  with members as materialized (
-    select array(
-      select distinct staged.series_provider_id
-      from sync.staged_events as staged
-      where staged.batch_id = (p_batch).id and staged.series_provider_id is not null
-        and not staged.is_same
-    ) as series
-  )
-
+#variable_conflict use_column
+declare
+  v_series text[] := array(
+    select distinct staged.series_provider_id
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.series_provider_id is not null
+      and not staged.is_same
+  );
+begin
+  if v_series = '{}' then
+    return;
+  end if;
+  return query
   select event.provider_event_id, event.id
   from public.calendar_events as event
-  where event.calendar_id = (p_batch).calendar_id
-    and event.provider_event_id = any ((select members.series from members)::text[])
+  where event.calendar_id = (p_batch).calendar_id and event.provider_event_id = any (v_series)
   union all
   select staged.provider_event_id, staged.event_id
   from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and not staged.is_known and staged.origin = 'told'
-    and staged.role = 'series'
+    and staged.role = 'series';
+end;
 $$;
 comment on function sync.series_heads(sync.batch) is
 'The masters of the series that staged events belong to, as far as they are known.';
@@ -114,9 +118,16 @@ comment on function sync.write_events(sync.batch) is 'Writes what is staged into
 
 create function sync.write_cancelled(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
+  if not exists (
+    select 1 from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.status = 'cancelled'
+  ) then
+    return;
+  end if;
   -- What is gone keeps its content. Only what the provider itself said has a hash: the rest is
   -- our conclusion, and looked at again should it come back.
   update public.calendar_events as event
@@ -145,14 +156,16 @@ as $$
       where mine.batch_id = (p_batch).id and mine.verdict = 'held'
     ))
     and event.id = staged.event_id and event.content_hash <> '';
+end;
 $$;
 comment on function sync.write_cancelled(sync.batch) is 'Marks in the mirror what is gone; what is held stays, without its hash.';
 
 create function sync.write_private(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   insert into public.private_event_details as details (
     event_id, title, description, location, attendees, conference_url, raw
   )
@@ -176,15 +189,17 @@ as $$
       where mine.batch_id = (p_batch).id and mine.is_known and mine.private is null and not mine.is_same
     ))
     and details.event_id = staged.event_id;
+end;
 $$;
 comment on function sync.write_private(sync.batch) is
 'Keeps what private events really say, for their owner only.';
 
 create function sync.link_early_members(p_batch sync.batch)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   -- An exception can reach us before its series.
   update public.calendar_events as member
   set series_id = head.event_id
@@ -196,6 +211,7 @@ as $$
       select mine.provider_event_id from sync.staged_events as mine
       where mine.batch_id = (p_batch).id and mine.role = 'series' and not mine.is_same
     ))
-    and member.series_provider_id = head.provider_event_id and member.series_id is null
+    and member.series_provider_id = head.provider_event_id and member.series_id is null;
+end;
 $$;
 comment on function sync.link_early_members(sync.batch) is 'Links members of a series that came before their master.';
