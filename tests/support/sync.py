@@ -351,6 +351,19 @@ async def receiving(world: World, url: str) -> AsyncIterator[None]:
         yield
 
 
+def use_twin_at(world: World, url: str, **more: str) -> dict[str, str]:
+    """The environment of a worker outside, with the twin on a loopback port."""
+    settings = world.settings
+    assert settings.database_url
+    return {
+        **_environment(settings.database_url.get_secret_value()),
+        "SUPACAL_SECRET_KEYS": settings.supacal_secret_keys.get_secret_value(),
+        "GOOGLE_API_URL": f"{url}/calendar/v3",
+        "GOOGLE_AUTH_URL": url,
+        **more,
+    }
+
+
 class SmallPages(httpx2.AsyncBaseTransport):
     """Asks for fewer events a page than the client does."""
 
@@ -396,6 +409,7 @@ async def assert_mirrors(
         calendar_id,
     )
     assert state is not None, "the calendar was never read"
+    assert state["window_end"] is not None, "the calendar was never read whole"
     window = state["window_start"], state["window_end"]
     rows = await database.fetch(LIVE_MEETINGS, calendar_id, *window)
     ours = {row["provider_event_id"]: _our_look(row) for row in rows}
