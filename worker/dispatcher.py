@@ -7,7 +7,6 @@ and nobody else's. The loop sleeps until something ended, was announced or falls
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from worker.leases import Leases, Run
 from worker.line import Connect, Line, NoAnswer, Uncertain
 from worker.listener import Hearing
 from worker.settling import Request, fail, hand_back, renew, settle_and_claim
+from worker.waiting import happens
 
 # How often to look while no notification reaches us.
 POLL_EVERY_S = 1.0
@@ -145,13 +145,14 @@ class Dispatcher:
     async def _wait_until(self, moment: float) -> None:
         # Cleared in the step that has just looked for reasons: none can come between.
         self._stir.clear()
-        if moment > time.monotonic():
-            await _happens_before(self._stir, moment)
+        wait_s = moment - time.monotonic()
+        if wait_s > 0:
+            await happens(self._stir, wait_s)
 
     async def _pause(self) -> None:
         """Wait to ask again, or until the listener has found the database."""
         self._retry.clear()
-        await _happens_before(self._retry, time.monotonic() + self._line.pause_s)
+        await happens(self._retry, self._line.pause_s)
 
     # What is asked.
 
@@ -173,9 +174,13 @@ class Dispatcher:
         del self._good[: len(ended)], self._records[: len(records)]
         self._drop(answer.lost, ended)
         self._uncertain = False
-        self._begin(answer.tasks)
         if slots:
             self._agenda.learn(answer.survey)
+        if not self._stopping:
+            self._begin(answer.tasks)
+        elif answer.tasks:  # asked for before
+            unwanted = [Run(task) for task in answer.tasks]
+            await self._line.ask(partial(hand_back, runs=unwanted))
 
     async def _tell_failures(self) -> None:
         while self._bad:
@@ -292,16 +297,3 @@ class Dispatcher:
                 run.job.cancel()
                 self._cancelled.append(run.job)
         return runs
-
-
-async def _happens_before(event: asyncio.Event, moment: float) -> None:
-    """Wait for the event, but not past this moment of the monotonic clock."""
-    if moment == math.inf:
-        await event.wait()
-        return
-    # One timer, no task and no cancellation: this is where each round begins.
-    timer = asyncio.get_running_loop().call_later(moment - time.monotonic(), event.set)
-    try:
-        await event.wait()
-    finally:
-        timer.cancel()

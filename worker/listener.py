@@ -20,6 +20,7 @@ import structlog
 
 from sql import queries
 from worker.line import FAILURES, Connect, answer
+from worker.waiting import happens
 
 CHANNEL = "sync_tasks"
 ANSWER_WITHIN_S = 5.0
@@ -102,7 +103,7 @@ class Listener:
                 other.terminate()
             self._set(Hearing.GOOD if heard else Hearing.DEAF)
             self._pause_s = FIRST_PAUSE_S
-            while not await _happens(ended, self._probe_s):
+            while not await happens(ended, self._probe_s):
                 if not heard or not await self._probe(connection):
                     return  # try once more with a fresh connection
             self._set(Hearing.NONE, reason="the connection ended")
@@ -131,7 +132,7 @@ class Listener:
             self._answer_within_s,
         )
         self._ears.check_clock(now)
-        return await _happens(self._echo.heard, self._echo_within_s)
+        return await happens(self._echo.heard, self._echo_within_s)
 
     def _set(self, hearing: Hearing, *, reason: str | None = None) -> None:
         before, self._hearing = self._hearing, hearing
@@ -162,12 +163,3 @@ class _Echo:
     def hear(self, *told: object) -> None:
         if told[-1] == self._word:
             self.heard.set()
-
-
-async def _happens(event: asyncio.Event, within_s: float) -> bool:
-    try:
-        async with asyncio.timeout(within_s):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

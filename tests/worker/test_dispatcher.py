@@ -651,6 +651,46 @@ async def test_a_worker_that_is_told_to_stop_gives_back_what_does_not_end(
     assert {task.attempt for task in heir.begun} == {1}
 
 
+async def test_what_a_question_under_way_claims_is_given_back_by_a_worker_that_stops(
+    database: Connection, admin: Connection, database_url: str
+) -> None:
+    doing = Doing()
+    async with working(database_url, doing) as dispatcher:
+        await asleep(database, dispatcher)
+        transaction = admin.transaction()
+        await transaction.start()
+        await admin.execute("lock table sync.tasks")
+        dispatcher.hear("")
+
+        async def waits() -> bool:
+            return bool(
+                await database.fetchval(
+                    "select count(*) from pg_stat_activity where application_name = "
+                    "'worker' and wait_event = 'relation' "
+                    "and datname = current_database()"
+                )
+            )
+
+        await eventually(waits)
+        dispatcher.stop()
+        await make_due(admin, 3)
+        # Due before the question was asked, so that its answer holds them.
+        await admin.execute("update sync.tasks set run_at = run_at - interval '1 day'")
+        await transaction.commit()
+
+        async def given_back() -> bool:
+            return bool(
+                await database.fetchval(
+                    "select count(*) = 3 from sync.tasks where kind = 'pull' and "
+                    "lease is null and attempts = 0 "
+                    "and run_at > sync.clock() - interval '1 hour'"
+                )
+            )
+
+        await eventually(given_back)
+    assert not doing.begun
+
+
 async def test_a_task_asked_for_again_passes_on_from_a_worker_that_stops(
     database: Connection, database_url: str
 ) -> None:
