@@ -5,9 +5,11 @@ from typing import Protocol
 
 import httpx2
 
+from providers.calcom.client import CalcomClient
+from providers.calendly.client import CalendlyClient
 from providers.google.client import GoogleClient
 from providers.model import Provider
-from providers.protocols import Client
+from providers.protocols import BookingClient, Client
 
 
 class ClientFactory(Protocol):
@@ -24,3 +26,20 @@ class ClientFactory(Protocol):
 
 
 CLIENTS: Mapping[Provider, ClientFactory] = {Provider.GOOGLE: GoogleClient}
+
+
+class BookingClientFactory(Protocol):
+    """Makes the client of one connection that takes bookings."""
+
+    def __call__(
+        self,
+        http: httpx2.AsyncClient,
+        base_url: str,
+        access_token: Callable[[], Awaitable[str]],
+    ) -> BookingClient: ...
+
+
+BOOKING_CLIENTS: Mapping[Provider, BookingClientFactory] = {
+    Provider.CALENDLY: CalendlyClient,
+    Provider.CALCOM: CalcomClient,
+}

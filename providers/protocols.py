@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from providers.bookings import Booking, BookingAccount, BookingPage, Webhook
 from providers.model import (
     CalendarEntry,
     Channel,
@@ -141,3 +142,50 @@ class Client(Protocol):
 
     async def calendars(self) -> list[CalendarEntry]:
         """List all calendars of the account."""
+
+
+class BookingClient(Protocol):
+    """Makes the calls of a connection whose provider takes bookings.
+
+    Whatever fails raises a ProviderError, and its type says what to do.
+    """
+
+    async def account(self) -> BookingAccount:
+        """Say whose bookings these are."""
+
+    async def sweep(
+        self,
+        *,
+        updated_since: datetime,
+        starting_from: datetime,
+        until: datetime,
+        page_token: str | None = None,
+    ) -> BookingPage:
+        """Return a part of what webhooks may have missed.
+
+        Where the provider knows what was changed since, that; else what starts within
+        the window, whether it was changed or not.
+        """
+
+    async def get(self, provider_id: str) -> list[Booking | Malformed]:
+        """Read a booking: several where it has seats, or is a series. Gone: none."""
+
+    async def cancel(
+        self, provider_id: str, *, reason: str, seat_id: str | None = None
+    ) -> None:
+        """Cancel a booking; one that is cancelled already is as good."""
+
+    async def watch(
+        self, *, channel_id: UUID, address: str, signing_key: str | None
+    ) -> Channel:
+        """Have deliveries posted to an address, which is used only once.
+
+        Raises:
+            Unwatchable: there are no webhooks for this account: sweep it.
+        """
+
+    async def webhooks(self) -> list[Webhook]:
+        """List what is registered, and what is wrong with it."""
+
+    async def stop(self, resource_id: str) -> None:
+        """End a webhook; one that is gone already is as good."""
