@@ -8,13 +8,13 @@ from sync.begin_pull(:task_id, :lease, :calendar_id);
 select sync.begin_full_round(:task_id, :lease, :calendar_id);
 
 -- name: compare_hashes$
-select sync.compare_hashes(:calendar_id, :ids, :hashes, false, :unexpanded);
+select sync.compare_hashes(:calendar_id, :ids, :content_hashes, false, :unexpanded);
 
 -- name: meet_events$
-select sync.meet_events(:task_id, :lease, :calendar_id, :ids, :hashes);
+select sync.meet_events(:task_id, :lease, :calendar_id, :ids, :content_hashes);
 
 -- name: doubtful_events
-select event_id
+select doubtful.event_id
 from sync.doubtful_events(:calendar_id, :asked_from) as doubtful (event_id);
 
 -- name: is_round_whole$

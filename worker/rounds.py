@@ -21,6 +21,10 @@ from worker.pages import Pages, Steps, Window, unpaged
 # Up to so many changed series are expanded one by one; more, by one read of the window.
 SERIES_READ_ONE_BY_ONE = 5
 
+# How far beyond the window series are read: a new time may move occurrences there, and
+# they are to keep their meetings.
+BEYOND = timedelta(days=31)
+
 COUNTED = ("created", "updated", "cancelled", "unchanged", "set_aside")
 CHANGES = ("created", "updated", "cancelled", "detached", "set_aside", "held")
 
@@ -128,14 +132,14 @@ class Round:
     async def _instances(self, series: str) -> list[Event]:
         return [
             event
-            async for page in self._pages.instances(series, self._window)
+            async for page in self._pages.instances(series, self._beyond)
             for event in self._pages.understand(page.items, expanded=True)
         ]
 
     async def _members(self, series: set[str]) -> list[Event]:
         return [
             unpaged(event)
-            async for page in self._pages.window(self._window)
+            async for page in self._pages.window(self._beyond)
             for event in self._pages.understand(page.items, expanded=True)
             if event.series_provider_id in series
         ]
@@ -165,7 +169,7 @@ class Round:
         facts = {
             "calendar_id": self._task.subject_id,
             "ids": [item.provider_event_id for item in items],
-            "hashes": [item.content_hash for item in items],
+            "content_hashes": [item.content_hash for item in items],
         }
         places: list[int]
         if self._full and not expanded:
@@ -234,6 +238,7 @@ class Round:
     def _last_call(self, series: list[str]) -> dict[str, Any]:
         last: dict[str, Any] = {
             "series": series,
+            "read_until": self._beyond[1],
             "malformed": self._pages.malformed,
             "cursor": self._cursor,
             "cursor_parameters": self._pages.cursor_parameters,
@@ -243,6 +248,11 @@ class Round:
             last |= {"full_round": True, "asked_from": asked_from}
             last |= {"backfill": "complete"}
         return last
+
+    @property
+    def _beyond(self) -> Window:
+        start, end = self._window
+        return start, end + BEYOND
 
     @property
     def _rolled(self) -> bool:

@@ -5,7 +5,8 @@ returns table (
   calendar_id uuid, connection_id uuid, provider text, provider_calendar_id text,
   calendar_kind text, projection text, backfill text, cursor text, cursor_parameters text,
   window_start timestamptz, window_end timestamptz, window_rolls_at timestamptz,
-  wanted_start timestamptz, wanted_end timestamptz, key_id text, ciphertext bytea, now_at timestamptz
+  wanted_start timestamptz, wanted_end timestamptz, key_id text, ciphertext bytea,
+  now_at timestamptz
 )
 language plpgsql
 security definer -- the worker holds no grant on tables: these functions are its reach
@@ -199,12 +200,16 @@ begin
   end;
 end;
 $$;
-comment on function sync.finish_pull(bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text) is
+comment on function sync.finish_pull(
+  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text
+) is
 'Notes a good pull in the transaction that applied its last page; returns when to poll next, null = never. A window is given where this pull read all of it, a cursor where there was nothing to apply.';
-revoke all on function sync.finish_pull(bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text)
-from public;
-grant execute on function sync.finish_pull(bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text)
-to sync_worker;
+revoke all on function sync.finish_pull(
+  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text
+) from public;
+grant execute on function sync.finish_pull(
+  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text
+) to sync_worker;
 
 -- What went wrong, where its owner looks.
 
@@ -358,4 +363,5 @@ $$;
 comment on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea) is
 'Keeps refreshed provider tokens, sealed, in the place of those they were refreshed from.';
 revoke all on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea) from public;
-grant execute on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea) to sync_worker;
+grant execute on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea)
+to sync_worker;

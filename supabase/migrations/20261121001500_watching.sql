@@ -186,8 +186,10 @@ end;
 $$;
 comment on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) is
 'The provider made the channel: it is the live one, the one before is replaced, a pull is due. Returns when to renew it.';
-revoke all on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) from public;
-grant execute on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) to sync_worker;
+revoke all on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz)
+from public;
+grant execute on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz)
+to sync_worker;
 
 create function sync.close_channel(
   p_task_id bigint, p_lease uuid, p_channel_id uuid, p_status text, p_reason text

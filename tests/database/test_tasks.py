@@ -119,6 +119,20 @@ async def test_a_task_that_lost_its_lease_twice_waits_before_it_is_tried_again(
     assert len(await claim(worker)) == 1
 
 
+async def test_what_kills_its_workers_is_not_tried_again_for_each_notification(
+    database: Connection, worker: Connection, clock: DatabaseClock
+) -> None:
+    subject = await request(worker)
+    for _ in range(2):
+        assert await claim(worker)
+        await clock.advance(seconds=30)
+    assert await claim(worker) == []
+
+    await request(worker, subject=subject, lane=1)
+
+    assert (await state(database, subject))["run_at"] > clock.now
+
+
 async def test_a_user_is_served_before_any_number_of_polls(
     database: Connection, worker: Connection, clock: DatabaseClock
 ) -> None:

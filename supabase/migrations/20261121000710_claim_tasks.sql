@@ -1,0 +1,248 @@
+-- Claiming: a lease, not a lock. The task of a worker that died is due again by itself.
+
+create function sync.backoff(p_attempts integer)
+returns interval
+language sql
+volatile
+set search_path = ''
+as $$
+  -- Full jitter: up to 2 s, 4 s, 8 s … one hour. The floor keeps a failing task from spinning.
+  select greatest(
+    interval '200 ms',
+    random() * least(interval '1 hour', interval '1 second' * (2 ^ least(p_attempts, 12)))
+  )
+$$;
+comment on function sync.backoff(integer) is 'How long to wait after so many attempts: exponential with full jitter.';
+revoke all on function sync.backoff(integer) from public;
+
+create function sync.claim_tasks(
+  p_kinds text[],
+  p_limit integer,
+  p_lease_for interval,
+  p_floor timestamptz default '-infinity',
+  p_per_connection integer default 8,
+  p_busy uuid[] default '{}'
+)
+returns table (
+  task_id bigint, kind text, subject_id uuid, connection_id uuid, lane smallint, attempt integer,
+  lease uuid, due_at timestamptz, claimed_at timestamptz, wait_s double precision, scanned integer
+)
+language plpgsql
+security definer -- workers hold no grant on the table: these functions are their reach
+set search_path = ''
+set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; planned once
+as $$
+#variable_conflict use_column
+declare
+  -- In a variable: compared with the volatile function, run_at would be no index condition.
+  v_now timestamptz := sync.clock();
+  -- Background work keeps a small share, so that a flood of notifications cannot starve renewal.
+  v_share integer := case
+    when p_limit >= 10 then p_limit / 10
+    when random() < 0.1 then 1
+    else 0
+  end;
+  v_due bigint[];
+  v_lane smallint;
+  v_next timestamptz := 'infinity';
+begin
+  with urgent as materialized (
+    select task.id from sync.tasks as task
+    where task.lane = 0 and task.run_at >= p_floor and task.run_at <= v_now
+      and task.kind = any (p_kinds)
+    order by task.run_at
+    limit p_limit
+    for update skip locked
+  ),
+
+  background_share as materialized (
+    select task.id from sync.tasks as task
+    where task.lane = 2 and task.run_at >= p_floor and task.run_at <= v_now
+      and task.kind = any (p_kinds)
+    order by task.run_at
+    limit least(v_share, p_limit - (select count(*) from urgent))
+    for update skip locked
+  ),
+
+  notified as materialized (
+    select task.id from sync.tasks as task
+    where task.lane = 1 and task.run_at >= p_floor and task.run_at <= v_now
+      and task.kind = any (p_kinds)
+    order by task.run_at
+    limit p_limit - (select count(*) from urgent) - (select count(*) from background_share)
+    for update skip locked
+  ),
+
+  background as materialized (
+    select task.id from sync.tasks as task
+    where task.lane = 2 and task.run_at >= p_floor and task.run_at <= v_now
+      and task.kind = any (p_kinds)
+      and task.id not in (select background_share.id from background_share)
+    order by task.run_at
+    limit p_limit - (select count(*) from urgent) - (select count(*) from background_share)
+      - (select count(*) from notified)
+    for update skip locked
+  )
+
+  select array_agg(due.id)
+  into v_due
+  from (
+    select urgent.id from urgent
+    union all select background_share.id from background_share
+    union all select notified.id from notified
+    union all select background.id from background
+  ) as due;
+
+  return query
+  with busy as (
+    select running.connection_id, count(*) as runs
+    from unnest(p_busy) as running (connection_id)
+    group by running.connection_id
+  ),
+
+  sorted as (
+    select
+      task.id,
+      case
+        when connection.status <> 'active' and task.kind <> 'disconnect' then 'inactive'
+        when state.backoff_until > v_now then 'backed off'
+        -- A lease that ran out twice: this task may be what kills its workers.
+        when task.lease is not null and task.attempts >= 2 then 'lease lost'
+        when task.connection_id is not null and coalesce(busy.runs, 0) + row_number() over (
+          partition by task.connection_id order by task.lane, task.run_at, task.id
+        ) > p_per_connection then 'crowded'
+        else 'free'
+      end as verdict,
+      state.backoff_until,
+      -- One and the same for run_at and not_before.
+      case when task.lease is not null then v_now + sync.backoff(task.attempts) end as retry_at,
+      task.run_at as due_at
+    from unnest(v_due) as due (id)
+    join sync.tasks as task on task.id = due.id
+    left join public.calendar_connections as connection on connection.id = task.connection_id
+    left join sync.connection_state as state on state.connection_id = task.connection_id
+    left join busy on busy.connection_id = task.connection_id
+  ),
+
+  moved_away as (
+    update sync.tasks as task
+    set
+      run_at = case sorted.verdict
+        when 'inactive' then 'infinity'
+        when 'backed off' then sorted.backoff_until
+        when 'crowded' then v_now + interval '50 ms'
+        else sorted.retry_at
+      end,
+      not_before = case
+        when sorted.verdict = 'lease lost' then sorted.retry_at else task.not_before
+      end,
+      attempts = task.attempts + (sorted.verdict = 'lease lost')::integer,
+      last_error = case
+        when sorted.verdict = 'lease lost' then 'the lease ran out' else task.last_error
+      end,
+      lease = null
+    from sorted
+    where task.id = sorted.id and sorted.verdict <> 'free'
+  )
+
+  update sync.tasks as task
+  set
+    lease = gen_random_uuid(),
+    run_at = v_now + p_lease_for,
+    attempts = task.attempts + 1,
+    -- What was asked for until now, this run will see.
+    again_at = case when task.again_at > v_now then task.again_at end,
+    again_lane = case when task.again_at > v_now then task.again_lane end
+  from sorted
+  where task.id = sorted.id and sorted.verdict = 'free'
+  returning
+    task.id, task.kind, task.subject_id, task.connection_id, task.lane, task.attempts,
+    task.lease, sorted.due_at, v_now, 0::double precision, 0;
+
+  -- The head of all lanes, whoever holds it: when to look again, and from where. Background
+  -- first, and the others only up to what it found: the dead ends of the last minute's leases lie
+  -- ahead, and while an old transaction is open each one passed costs a look at its row.
+  foreach v_lane in array array[2, 1, 0] loop
+    v_next := coalesce((
+      select task.run_at from sync.tasks as task
+      where task.lane = v_lane and task.run_at >= p_floor and task.run_at < v_next
+        and task.kind = any (p_kinds)
+      order by task.run_at
+      limit 1
+    ), v_next);
+  end loop;
+  v_next := nullif(v_next, 'infinity');
+  return query select
+    null::bigint, null::text, null::uuid, null::uuid, null::smallint, null::integer,
+    null::uuid, v_next, v_now,
+    case
+      when v_next is not null then greatest(0, extract(epoch from v_next - v_now))
+    end::double precision,
+    coalesce(cardinality(v_due), 0);
+end;
+$$;
+comment on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[]) is
+'Leases up to p_limit due tasks: users first, then notified, with a share for the background. Scans from p_floor up. At most p_per_connection a connection, counting p_busy: the connection of each task that runs already, as often as it runs. A last row without task_id tells in wait_s and due_at when the next falls due (0 = now, null = nothing waits), and in scanned how many due tasks it got hold of: p_limit means that more may be due; fewer and yet wait_s = 0 means that others hold them.';
+revoke all on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[])
+from public;
+grant execute on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[])
+to sync_worker;
+
+-- The fence.
+
+create function sync.hold_task(p_task_id bigint, p_lease uuid)
+returns void
+language plpgsql
+security definer -- workers hold no grant on the table
+set search_path = ''
+as $$
+begin
+  -- FOR KEY SHARE and no other: a plain select lets a zombie commit after the new claim, a
+  -- stronger lock makes webhooks wait for the page and deadlocks a user's edit against it.
+  -- Claims take FOR UPDATE, so they skip the row until this transaction ends.
+  perform 1 from sync.tasks as task
+  where task.id = p_task_id and task.lease = p_lease
+  for key share;
+  if not found then
+    raise exception using
+      errcode = 'CS001',
+      message = format('task %s: the lease is no longer held', p_task_id),
+      hint = 'Another worker owns the task now: drop the result.';
+  end if;
+end;
+$$;
+comment on function sync.hold_task(bigint, uuid) is
+'The fence: first statement of every writing transaction of a task; CS001 where a later lease holds it.';
+revoke all on function sync.hold_task(bigint, uuid) from public;
+grant execute on function sync.hold_task(bigint, uuid) to sync_worker, sync_engine;
+
+create function sync.renew_leases(p_task_ids bigint[], p_leases uuid[], p_lease_for interval)
+returns setof bigint
+language plpgsql
+security definer -- workers hold no grant on the table
+set search_path = ''
+set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; planned once
+as $$
+declare
+  v_now timestamptz := sync.clock();
+begin
+  return query
+  with held as materialized (
+    select task.id
+    from unnest(p_task_ids, p_leases) as mine (task_id, lease)
+    join sync.tasks as task on task.id = mine.task_id and task.lease = mine.lease
+    order by task.kind, task.subject_id -- as requests lock, or batches deadlock
+    for no key update of task
+  )
+
+  update sync.tasks as task
+  set run_at = v_now + p_lease_for
+  from held
+  where task.id = held.id
+  returning task.id;
+end;
+$$;
+comment on function sync.renew_leases(bigint[], uuid[], interval) is
+'Extends leases; returns the tasks still held. A task that is missing belongs to somebody else.';
+revoke all on function sync.renew_leases(bigint[], uuid[], interval) from public;
+grant execute on function sync.renew_leases(bigint[], uuid[], interval) to sync_worker;
