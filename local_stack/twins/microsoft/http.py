@@ -1,0 +1,191 @@
+"""The API over HTTP: authentication, faults, quota, preferences, envelopes, a log."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from local_stack.twins.calls import CallLog, CallRecord
+from local_stack.twins.connection_cut import cut_connection
+from local_stack.twins.microsoft.calls import Answer, Call, Operation
+from local_stack.twins.microsoft.errors import (
+    ApiError,
+    as_ordered,
+    bad_token,
+    denied,
+    invalid,
+    new_request_id,
+)
+from local_stack.twins.microsoft.oauth import OAuth, require_scope
+from local_stack.twins.microsoft.presentation import read_preferences
+from local_stack.twins.microsoft.quota import Quota
+from local_stack.twins.microsoft.state import Store
+from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
+
+PREFIX = "/v1.0"
+CALL_FAULTS = frozenset(FaultKind) - PUSH_FAULTS
+CUTS = frozenset({FaultKind.CUT_AFTER, FaultKind.CUT_BEFORE})
+
+Work: TypeAlias = Callable[[Request, "Guarded"], Awaitable[Answer]]
+
+
+class Guarded:
+    """One route: does its work unless the switchboard has other plans."""
+
+    def __init__(
+        self, name: str, work: Work, switchboard: Switchboard, log: CallLog
+    ) -> None:
+        self.name = name
+        self._work = work
+        self._switchboard = switchboard
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        at, began = self._log.wall.now(), perf_counter()
+        request = Request(scope, receive)
+        request.state.fault = None
+        ids = (new_request_id(), request.headers.get("client-request-id", ""))
+        try:
+            answer = await self._work(request, self)
+        except ApiError as error:
+            answer = Answer(error.body(at, *ids), error.status, error.headers())
+        fault: Fault | None = request.state.fault
+        cut = fault is not None and fault.kind in CUTS
+        subject = request.path_params.get("calendar_id")
+        spent_ms = (perf_counter() - began) * 1000
+        status = None if cut else answer.status
+        self._log.note(CallRecord(self.name, subject, status, at, spent_ms))
+        if cut:
+            await cut_connection(receive, send)
+            return
+        await _response(answer, *ids)(scope, receive, send)
+
+    async def meet_faults(self, request: Request, *subjects: str) -> bool:
+        """Let the switchboard strike; False says that the call must not be done.
+
+        Raises:
+            ApiError: the answer that a fault gives instead.
+        """
+        fault = self._switchboard.strike(self.name, *subjects, kinds=CALL_FAULTS)
+        request.state.fault = fault
+        if fault is None:
+            return True
+        if fault.kind is FaultKind.SLOW:
+            await asyncio.sleep(fault.delay_s)
+        if fault.kind is FaultKind.ANSWER:
+            raise as_ordered(fault.status, fault.reason, fault.retry_after_s)
+        return fault.kind is not FaultKind.CUT_BEFORE
+
+
+@dataclass
+class ApiRoutes:
+    """Routes of the API, below `/v1.0`, and for each `/me` its `/users/{user}`."""
+
+    store: Store
+    oauth: OAuth
+    quota: Quota
+    switchboard: Switchboard
+    log: CallLog
+    use_running_loop: Callable[[], None]
+
+    def routes(
+        self, of_mailboxes: list[Operation], others: list[Operation]
+    ) -> list[Route]:
+        return [
+            *(self._route(PREFIX + one.path, one) for one in others),
+            *(
+                self._route(f"{PREFIX}{root}{one.path}", one)
+                for root in ("/me", "/users/{user}")
+                for one in of_mailboxes
+            ),
+        ]
+
+    def _route(self, path: str, operation: Operation) -> Route:
+        work = self._work(operation)
+        guard = Guarded(operation.name, work, self.switchboard, self.log)
+        return Route(path, guard, methods=[operation.method])
+
+    def _work(self, operation: Operation) -> Work:
+        async def work(request: Request, guard: Guarded) -> Answer:
+            self.use_running_loop()
+            grant = self.oauth.grant_of(_access_token(request))
+            path = dict(request.path_params)
+            subjects = (path.get("calendar_id", ""), path.get("event_id", ""))
+            with self.quota.spend(grant):
+                if not await guard.meet_faults(request, grant.email, *subjects):
+                    return Answer()
+                fault: Fault | None = request.state.fault
+                if fault is not None and fault.kind is FaultKind.REVOKE:
+                    self.oauth.revoke_account(grant.email)
+                    raise bad_token()
+                require_scope(grant, *operation.scopes)
+                self._require_own_mailbox(path.get("user"), grant.email)
+                wishes = read_preferences(request.headers.get("prefer"))
+                call = Call(
+                    grant,
+                    str(request.base_url).rstrip("/"),
+                    str(request.url.replace(query="")),
+                    path,
+                    dict(request.query_params),
+                    wishes,
+                    request.headers.get("if-match"),
+                    await _json_body(request),
+                )
+                answer = await self._run(operation, call)
+            applied = {"Preference-Applied": ", ".join(wishes.applied)}
+            more = applied if wishes.applied else {}
+            return Answer(answer.content, answer.status, answer.headers | more)
+
+        return work
+
+    async def _run(self, operation: Operation, call: Call) -> Answer:
+        if inspect.iscoroutinefunction(operation.run):
+            answer: Answer = await operation.run(call)
+            return answer
+        with self.store.exclusive():
+            done = operation.run(call)
+        assert isinstance(done, Answer)  # noqa: S101 - none but coroutines are awaited
+        return done
+
+    def _require_own_mailbox(self, user: str | None, email: str) -> None:
+        account = self.store.accounts[email]
+        if user is not None and user.lower() not in {email, account.id}:
+            raise denied()
+
+
+def _access_token(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+async def _json_body(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    if not raw:
+        return {}
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except msgspec.MsgspecError as problem:
+        raise invalid("Unable to read JSON request payload.", "BadRequest") from problem
+
+
+def _response(answer: Answer, request_id: str, client_request_id: str) -> Response:
+    headers = {
+        "Cache-Control": "private",
+        "request-id": request_id,
+        "client-request-id": client_request_id or request_id,
+    }
+    if answer.content:
+        headers["Content-Type"] = (
+            "application/json; odata.metadata=minimal; charset=utf-8"
+        )
+    return Response(
+        answer.content, status_code=answer.status, headers=headers | answer.headers
+    )

@@ -1,0 +1,99 @@
+"""Microsoft's consent page, token endpoint and discovery document, over HTTP."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.routing import Route
+
+from local_stack.twins.calls import CallLog
+from local_stack.twins.microsoft.calls import Answer, told
+from local_stack.twins.microsoft.errors import ApiError
+from local_stack.twins.microsoft.http import Guarded, Work
+from local_stack.twins.microsoft.oauth import ALL_SCOPES, OAuth, OAuthError
+from local_stack.twins.microsoft.state import Store
+from local_stack.twins.switchboard import FaultKind, Switchboard
+
+
+@dataclass
+class OAuthRoutes:
+    """Routes of login.microsoftonline.com; the tenant is not looked at."""
+
+    oauth: OAuth
+    store: Store
+    switchboard: Switchboard
+    log: CallLog
+
+    def routes(self) -> list[Route]:
+        base = "/{tenant}/oauth2/v2.0"
+        return [
+            self._route("consent", "GET", f"{base}/authorize", self._consent),
+            self._route("token", "POST", f"{base}/token", self._token),
+            self._route(
+                "discovery",
+                "GET",
+                "/{tenant}/v2.0/.well-known/openid-configuration",
+                self._discovery,
+            ),
+        ]
+
+    def _route(self, name: str, method: str, path: str, work: Work) -> Route:
+        guard = Guarded(name, work, self.switchboard, self.log)
+        return Route(path, guard, methods=[method])
+
+    async def _token(self, request: Request, guard: Guarded) -> Answer:
+        form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+        now = self.oauth.clock.now()
+        try:
+            if not await guard.meet_faults(request, form.get("client_id", "")):
+                return Answer()
+            fault = request.state.fault
+            if fault is not None and fault.kind is FaultKind.REVOKE:
+                self._revoke_behind(form.get("refresh_token", ""))
+            return told(self.oauth.exchange(form))
+        except OAuthError as error:
+            return told(error.body(now), status=error.status)
+        except ApiError as error:
+            # The token endpoint does not know the API's envelope.
+            said = {"error": "temporarily_unavailable", "error_codes": [90033]}
+            content = msgspec.json.encode(said)
+            return Answer(content, error.status, error.headers())
+
+    def _revoke_behind(self, refresh_token: str) -> None:
+        for grant in self.oauth.grants:
+            if refresh_token in grant.refresh_tokens:
+                self.oauth.revoke_account(grant.email)
+
+    async def _consent(self, request: Request, guard: Guarded) -> Answer:
+        """Consent at once as the account in login_hint, and send the browser back."""
+        asked = request.query_params
+        email = asked.get("login_hint") or next(iter(self.store.accounts), "")
+        redirect_uri = asked.get("redirect_uri", "")
+        back = {"state": asked.get("state", "")}
+        if not await guard.meet_faults(request, email):
+            return Answer()
+        if email not in self.store.accounts or request.state.fault is not None:
+            back["error"] = "access_denied"
+        else:
+            back["code"] = self.oauth.consent(
+                email,
+                client_id=asked.get("client_id", ""),
+                redirect_uri=redirect_uri,
+                scopes=tuple(asked.get("scope", "").split()) or ALL_SCOPES,
+                challenge=asked.get("code_challenge"),
+            )
+        location = f"{redirect_uri}?{urlencode(back)}"
+        return Answer(status=302, headers={"Location": location})
+
+    async def _discovery(self, request: Request, guard: Guarded) -> Answer:
+        if not await guard.meet_faults(request):
+            return Answer()
+        root = f"{str(request.base_url).rstrip('/')}/{request.path_params['tenant']}"
+        return told(
+            {
+                "issuer": f"{root}/v2.0",
+                "authorization_endpoint": f"{root}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{root}/oauth2/v2.0/token",
+            }
+        )
