@@ -32,7 +32,8 @@ create type sync.batch as (
   asked_from timestamptz,
   series text [],
   window_start timestamptz,
-  window_end timestamptz
+  window_end timestamptz,
+  read_until timestamptz
 );
 comment on type sync.batch is
 'One call of sync.apply_events: the calendar it is for, and what the round says of itself.';

@@ -23,7 +23,8 @@ begin
       (p_round ->> 'asked_from')::timestamptz,
       array(select jsonb_array_elements_text(coalesce(p_round -> 'series', '[]'))),
       (p_round ->> 'window_start')::timestamptz,
-      (p_round ->> 'window_end')::timestamptz
+      (p_round ->> 'window_end')::timestamptz,
+      coalesce(p_round ->> 'read_until', p_round ->> 'window_end')::timestamptz
     )::sync.batch
     from public.calendars as calendar
     join public.organizations as organization on organization.id = calendar.organization_id

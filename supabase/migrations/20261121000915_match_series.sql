@@ -325,11 +325,30 @@ as $$
 begin
   delete from sync.staged_events as staged
   where staged.batch_id = (p_batch).id and staged.origin = 'gone' and staged.verdict is null
-    and (staged.ends_at <= (p_batch).window_start or staged.starts_at >= (p_batch).window_end);
+    and (staged.ends_at <= (p_batch).window_start or staged.starts_at >= (p_batch).read_until);
 end;
 $$;
 comment on function sync.keep_unread(sync.batch) is
-'Takes back leavers that lie outside of the window that was read.';
+'Takes back leavers that lie outside of what was read.';
+
+-- Series are read somewhat beyond the window's end, for what a new time has moved out of it: that
+-- keeps its meeting. What else lies there comes when the window does.
+
+create function sync.drop_early(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  delete from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.origin = 'told'
+    and staged.role = 'occurrence' and staged.status <> 'cancelled'
+    and not staged.is_known and staged.heir_of is null
+    and staged.starts_at >= (p_batch).window_end;
+end;
+$$;
+comment on function sync.drop_early(sync.batch) is
+'Forgets occurrences beyond the window that replace none of those that were in it.';
 
 create function sync.keep_exceptions(p_batch sync.batch)
 returns void
@@ -374,6 +393,7 @@ begin
   perform sync.stage_leavers(p_batch);
   if not sync.prepare_pairs(p_batch) then
     perform sync.keep_unread(p_batch);
+    perform sync.drop_early(p_batch);
     return;
   end if;
   perform sync.pair_by_times(p_batch);
@@ -384,6 +404,7 @@ begin
     perform sync.pair_by_times(p_batch);
     perform sync.pair_by_rank(p_batch);
   end if;
+  perform sync.drop_early(p_batch);
   perform sync.settle_pairs(p_batch);
   perform sync.keep_exceptions(p_batch);
 end;

@@ -267,3 +267,55 @@ async def test_a_series_that_begins_beyond_the_window_comes_with_it(
 
     assert len(await world.meetings(calendar_id)) == 5
     await assert_mirrors(world.database, calendar_id, calendar)
+
+
+@pytest.mark.parametrize("series_count", [1, 6])
+async def test_what_a_new_time_moves_out_of_the_window_keeps_its_meeting(
+    still_world: World, series_count: int
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    # The last occurrence in the window is on its last day.
+    all_series = [
+        calendar.add(f"Choir {n}", in_days(180 - 25 * 7), recurrence="FREQ=WEEKLY")
+        for n in range(series_count)
+    ]
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+    assert len(before) == 26 * series_count
+
+    for series in all_series:
+        calendar.retime_series(series, series.start + timedelta(days=3, hours=1))
+    ended = await world.pull(calendar_id)
+
+    assert ended.outcome is not None
+    assert ended.outcome.counts.cancelled == 0
+    after = await world.meetings(calendar_id)
+    assert set(after.values()) == set(before.values())
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+    # The window comes to where they are.
+    await world.advance(days=9)
+    await world.pull(calendar_id)
+    assert after.items() <= (await world.meetings(calendar_id)).items()
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_what_lies_beyond_the_window_goes_with_its_series(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    series = calendar.add("Choir", in_days(180 - 25 * 7), recurrence="FREQ=WEEKLY")
+    calendar_id = await synced(world, calendar)
+    calendar.retime_series(series, series.start + timedelta(days=3))
+    await world.pull(calendar_id)
+
+    calendar.end_series(series, in_days(100))
+    await world.pull(calendar_id)
+
+    left = await world.database.fetchval(
+        "select max(starts_at) from public.meetings where status <> 'cancelled'"
+    )
+    assert left < in_days(100)
+    await assert_mirrors(world.database, calendar_id, calendar)
