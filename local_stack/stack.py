@@ -157,7 +157,7 @@ class Stack:
         receiver, worker = self._programs_for(facts)
         try:
             await together(
-                self._run(receiver, lambda: _is_ready(facts.api_url), guard),
+                self._run(receiver, lambda: _answers(receiver, facts), guard),
                 self._run(worker, lambda: _says(worker, "listener.hearing"), guard),
             )
         except StackError:
@@ -209,10 +209,13 @@ def _api_url(port: int) -> str:
     return f"http://{LOOPBACK}:{port}"
 
 
-async def _is_ready(api_url: str) -> bool:
+async def _answers(receiver: Child, facts: Facts) -> bool:
+    # On its port somebody else may answer: another stack's.
+    if not await _says(receiver, "receiver.listening"):
+        return False
     try:
         async with httpx2.AsyncClient() as client:
-            return (await client.get(f"{api_url}/readyz")).is_success
+            return (await client.get(f"{facts.api_url}/readyz")).is_success
     except httpx2.TransportError:
         return False
 
