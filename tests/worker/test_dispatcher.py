@@ -590,7 +590,8 @@ async def test_a_worker_outlives_its_database_and_says_so_once(
             await eventually(lambda: proxy.connections > 8)
             assert set(doing.subjects) == first
             proxy.refuse(False)
-            await eventually(lambda: set(doing.subjects) == first | second)
+            # By now it waits up to 5 s between two tries.
+            await eventually(lambda: set(doing.subjects) == first | second, within_s=15)
             await eventually(lambda: none_leased(database))
     events = [line["event"] for line in logs]
     assert events.count("database.back") == 1
