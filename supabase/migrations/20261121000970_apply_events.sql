@@ -142,6 +142,43 @@ comment on function sync.count_same(sync.batch) is 'How many staged events say w
 
 -- What the brake holds, a person releases or drops.
 
+create function sync.stage_held(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform sync.stage_mirrored(p_batch, 'released', array(
+    select held.event_id
+    from sync.held_cancellations as held
+    join public.calendar_events as event on event.id = held.event_id
+    where held.calendar_id = (p_batch).calendar_id and event.status <> 'cancelled'
+  ));
+  -- Meetings first, as pages lock them. A page that was written while we waited may have brought
+  -- some of this back.
+  perform sync.lock_meetings(p_batch);
+  with taken as (
+    delete from sync.held_cancellations as held
+    using public.calendar_events as event
+    where held.calendar_id = (p_batch).calendar_id and event.id = held.event_id
+      and (
+        event.status = 'cancelled'
+        or event.id in (
+          select staged.event_id from sync.staged_events as staged
+          where staged.batch_id = (p_batch).id
+        )
+      )
+    returning held.event_id
+  )
+
+  delete from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id
+    and staged.event_id not in (select taken.event_id from taken);
+end;
+$$;
+comment on function sync.stage_held(sync.batch) is
+'Stages as gone what the brake holds for a calendar, which it then holds no more.';
+
 create function sync.release_held_cancellations(p_calendar_id uuid)
 returns integer
 language plpgsql
@@ -154,14 +191,7 @@ declare
   v_batch sync.batch := sync.read_batch(p_calendar_id, '{}');
   v_cancelled integer;
 begin
-  perform sync.stage_mirrored(v_batch, 'released', array(
-    select held.event_id
-    from sync.held_cancellations as held
-    join public.calendar_events as event on event.id = held.event_id
-    where held.calendar_id = p_calendar_id and event.status <> 'cancelled'
-  ));
-  delete from sync.held_cancellations as held where held.calendar_id = p_calendar_id;
-  perform sync.lock_meetings(v_batch);
+  perform sync.stage_held(v_batch);
   perform sync.judge_cancellations(v_batch);
   select count.cancelled into v_cancelled from sync.write_batch(v_batch) as count;
   delete from sync.staged_events as staged where staged.batch_id = v_batch.id;
@@ -184,19 +214,12 @@ declare
   v_batch sync.batch := sync.read_batch(p_calendar_id, '{}');
   v_kept integer;
 begin
-  perform sync.stage_mirrored(v_batch, 'released', array(
-    select held.event_id
-    from sync.held_cancellations as held
-    join public.calendar_events as event on event.id = held.event_id
-    where held.calendar_id = p_calendar_id and event.status <> 'cancelled'
-  ));
-  delete from sync.held_cancellations as held where held.calendar_id = p_calendar_id;
+  perform sync.stage_held(v_batch);
   -- The events are gone, the meetings stay without them. An event that comes back, comes back
   -- to its meeting.
   update sync.staged_events as staged
   set verdict = 'detach'
   where staged.batch_id = v_batch.id;
-  perform sync.lock_meetings(v_batch);
   select count.detached into v_kept from sync.write_batch(v_batch) as count;
   delete from sync.staged_events as staged where staged.batch_id = v_batch.id;
   perform sync.resolve_alert('deletions_held', p_calendar_id);

@@ -131,3 +131,50 @@ async def test_a_webhooks_request_does_not_wait_for_a_page(
             """,
             calendar.task_id,
         )
+
+
+RELEASE = "select sync.release_held_cancellations($1)"
+DROP = "select sync.drop_held_cancellations($1)"
+
+
+async def hold(calendar: Calendar) -> None:
+    """Have the brake hold eleven cancellations."""
+    ids = [f"e{n}" for n in range(11)]
+    await calendar.apply(*[make_event(one) for one in ids])
+    counts = await calendar.apply(*[tombstone(one) for one in ids])
+    assert counts == {"held": 11}
+
+
+@pytest.mark.parametrize("decide", [RELEASE, DROP])
+async def test_what_comes_back_while_somebody_decides_is_not_decided(
+    calendar: Calendar, database: Connection, connect: Connect, decide: str
+) -> None:
+    await hold(calendar)
+    applying, deciding = await connect(role="sync_worker"), await connect()
+    transaction = applying.transaction()
+    await transaction.start()
+    await calendar.apply(make_event("e0", title="Back"), on=applying)
+    decision = asyncio.create_task(deciding.fetchval(decide, calendar.id))
+    await eventually(lambda: database.fetchval(SOMEBODY_WAITS))
+    await transaction.commit()
+
+    assert await decision == 10
+    back = await database.fetchrow(
+        "select status, sync_state from public.meetings where title = 'Back'"
+    )
+    assert back is not None
+    assert tuple(back) == ("confirmed", "synced")
+    assert await database.fetchval("select count(*) from sync.held_cancellations") == 0
+
+
+async def test_deciding_about_held_cancellations_does_not_deadlock_with_a_page(
+    calendar: Calendar, connect: Connect
+) -> None:
+    deciding, applying = await connect(), await connect(role="sync_worker")
+    for round_ in range(ROUNDS):
+        await hold(calendar)
+        back = [make_event(f"e{n}", title=f"Round {round_}") for n in range(11)]
+        await asyncio.gather(
+            deciding.fetchval(RELEASE, calendar.id), calendar.apply(*back, on=applying)
+        )
+        await calendar.apply(*[make_event(f"e{n}", sequence=round_) for n in range(11)])
