@@ -16,6 +16,8 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 # What follows an unread body is not worth reading: the connection ends.
 CLOSE: Final = {"connection": "close"}
 RETRY_SOON: Final = {"retry-after": "2"}
+# Beside what ASGI says of a head: all that follows the server's own headers, as bytes.
+WHOLE: Final = "supacal.whole"
 
 
 class Answer(Response):
@@ -33,6 +35,9 @@ class Answer(Response):
             "status": status,
             "headers": self.raw_headers,
         }
+        if not self.closes:
+            own = b"".join(b"%b: %b\r\n" % header for header in self.raw_headers)
+            self._start[WHOLE] = own + b"\r\n" + bytes(self.body)
         self._body: Message = {"type": "http.response.body", "body": self.body}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

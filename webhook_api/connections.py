@@ -1,10 +1,20 @@
-"""HTTP connections: uvicorn's, with a deadline for headers and errors in our words."""
+"""HTTP connections: uvicorn's, with a deadline for headers and errors in our words.
+
+And with fewer system calls: an answer that is there whole leaves in one write. uvicorn
+writes head and body apart, and two writes are a third of what a delivery costs.
+"""
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from webhook_api import answers
+from webhook_api.answers import WHOLE
 from webhook_api.limits import Limits
 
 BAD_REQUEST = b"".join(
@@ -16,6 +26,40 @@ BAD_REQUEST = b"".join(
         answers.BAD_REQUEST.body,
     ]
 )
+
+
+class Cycle(RequestResponseCycle):
+    """One request and its answer."""
+
+    _is_answered_whole = False
+
+    async def send(self, message: Message) -> None:  # type: ignore[override]
+        if self._is_answered_whole:
+            return  # the body, which left with the head
+        whole: bytes | None = message.get(WHOLE)
+        if whole is None or not self._may_answer_whole():
+            await super().send(message)  # type: ignore[arg-type]
+        else:
+            self._answer_whole(message["status"], whole)
+
+    def _may_answer_whole(self) -> bool:
+        return (
+            self.keep_alive
+            and not self.disconnected
+            and not self.flow.write_paused
+            and self.scope["method"] != "HEAD"
+        )
+
+    def _answer_whole(self, status: int, whole: bytes) -> None:
+        self._is_answered_whole = True
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        head = [STATUS_LINE[status]]
+        for name, value in self.default_headers:
+            head += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join([*head, whole]))
+        self.message_event.set()
+        self.on_response()
 
 
 class Connection(HttpToolsProtocol):
@@ -48,7 +92,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle is not before:
+            # uvicorn lets nobody choose the class; nothing has run of it yet.
+            self.cycle.__class__ = Cycle
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(BAD_REQUEST)
