@@ -57,6 +57,7 @@ class Store:
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._lock = asyncio.Lock()  # a probe waits for the flush under way
+        self._probe: asyncio.Task[bool] | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -109,7 +110,16 @@ class Store:
             return [Outcome.UNAVAILABLE] * len(deliveries)
 
     async def can_store(self) -> bool:
-        """Say whether a delivery would be stored now: asked with none."""
+        """Say whether a delivery would be stored now: asked with none.
+
+        Anybody may ask, so those who ask at the same time share one answer: else a
+        crowd would keep deliveries waiting.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._probe)
+
+    async def _ask(self) -> bool:
         try:
             async with asyncio.timeout(self._limits.probe_s):
                 await self.connected()

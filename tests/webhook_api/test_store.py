@@ -111,6 +111,18 @@ async def test_a_connection_lost_while_idle_is_made_again_unnoticed(
     assert response.status_code == 200
 
 
+async def test_a_crowd_that_asks_for_readiness_asks_the_database_once(
+    client: httpx2.AsyncClient, app: Receiver
+) -> None:
+    await client.get("/readyz")  # the first call also learns the types
+    assert app.store._connection is not None
+    asked: list[object] = []
+    with app.store._connection.query_logger(asked.append):
+        answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+    assert {response.status_code for response in answers} == {200}
+    assert len(asked) == 1
+
+
 async def test_a_lock_that_does_not_come_is_503_and_costs_no_connection(
     client: httpx2.AsyncClient,
     app: Receiver,
