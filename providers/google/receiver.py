@@ -31,7 +31,7 @@ class GoogleReceiver:
     ) -> list[Notification]:
         """Believe a delivery whose token was made for its channel.
 
-        The stored resource id is compared where the channel is looked up.
+        Whether that channel is still ours is asked where it is stored.
         """
         channel_id = _verified_channel(headers, keyring)
         state = _header(headers, "x-goog-resource-state", STATE)
