@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import httpx2
@@ -56,6 +57,11 @@ class Stack:
         self._closing = AsyncExitStack()
         self._programs: list[Child] = []
         self._demo: Demo | None = None
+
+    @property
+    def logs(self) -> Path:
+        """Where the programs' output is."""
+        return self._state.directory / "logs"
 
     async def start(self) -> Facts:
         """Return where everything is, once all of it answers.

@@ -19,7 +19,7 @@ from local_stack.gateway.server import Gateway, GatewayNotStarted
 from local_stack.gateway.settings import GatewaySettings
 from local_stack.guard import Guard
 from local_stack.lite import ROLE, Lite, prepare_database
-from local_stack.migrate import migrate
+from local_stack.migrate import MigrationError, migrate
 from local_stack.node import Node, install_packages
 from local_stack.ports import LOOPBACK, free_port, listen, url_of
 from local_stack.postgres import Postgres, find_binaries
@@ -139,8 +139,17 @@ class OwnSupabase:
         if self._guard is not None and postgres.pid is not None:
             self._guard.watch(postgres.pid, ends_at=FAST_SHUTDOWN)
         postgres.install_surface()
-        migrate(postgres.url, MIGRATIONS)
+        self._migrate(postgres.url)
         prepare_database(postgres.admin_url)
+
+    def _migrate(self, url: str) -> None:
+        try:
+            migrate(url, MIGRATIONS)
+        except MigrationError as error:
+            raise StackError(
+                f"{error}\nThe database in {self._state.directory} is from another "
+                "version: start afresh with --reset."
+            ) from error
 
     def _stop_postgres(self) -> None:
         pid = self.postgres.pid

@@ -1,10 +1,26 @@
--- What the tour looks up: when things were committed (track_commit_timestamp is on in the local
--- stack), and which meeting stands behind which event.
+-- What the tour looks up: which meeting stands behind which event, and when things were committed.
+-- The local stack keeps commit timestamps; where Postgres does not, times are null.
 
--- name: backfill
-select id, name, backfill, last_error
-from public.calendars
-where connection_id = any(:connections);
+-- name: calendars
+select
+  calendar.id,
+  calendar.last_error,
+  (
+    calendar.backfill = 'complete'
+    and calendar.full_round_asked_at is null
+    and exists (
+      select 1 from public.calendar_watch_channels as channel
+      where channel.calendar_id = calendar.id and channel.status = 'active'
+    )
+    and exists (
+      select 1 from sync.runs as run
+      where
+        run.kind = 'pull' and run.subject_id = calendar.id
+        and run.started_at >= :since and run.outcome = 'done'
+    )
+  ) as is_read
+from public.calendars as calendar
+where calendar.connection_id = any(:connections) and calendar.sync_enabled;
 
 -- name: meetings
 select
@@ -26,17 +42,25 @@ select
   title,
   starts_at,
   status,
-  pg_xact_commit_timestamp(xmin) as committed_at
+  case
+    when current_setting('track_commit_timestamp')::boolean then pg_xact_commit_timestamp(xmin)
+  end as committed_at
 from public.meetings
 where id = any(:ids);
 
 -- name: first_delivery^
 select
-  received_at,
-  pg_xact_commit_timestamp(xmin) as committed_at
-from sync.webhook_deliveries
-where kind = 'change' and received_at >= :since
-order by received_at
+  delivery.received_at,
+  case
+    when current_setting('track_commit_timestamp')::boolean
+      then pg_xact_commit_timestamp(delivery.xmin)
+  end as committed_at
+from sync.webhook_deliveries as delivery
+inner join public.calendar_watch_channels as channel on delivery.channel_id = channel.id
+where
+  delivery.kind = 'change' and delivery.received_at >= :since
+  and channel.calendar_id = :calendar_id
+order by delivery.received_at
 limit 1;
 
 -- name: run_after^
@@ -55,7 +79,10 @@ limit 1;
 -- name: counts^
 select
   count(*) filter (where meeting.status <> 'cancelled') as meetings,
-  count(distinct event.series_provider_id) as series
+  count(*) filter (
+    where meeting.status <> 'cancelled' and event.series_provider_id is not null
+  ) as occurrences,
+  count(distinct event.series_provider_id) filter (where meeting.status <> 'cancelled') as series
 from public.calendar_events as event
 inner join public.meetings as meeting on event.meeting_id = meeting.id
 where event.calendar_id = any(:calendar_ids);

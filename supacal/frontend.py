@@ -43,12 +43,13 @@ class Frontend:
             channel.on_broadcast(event, self._on_message)
         await channel.subscribe()
 
-    async def switch_on(self) -> None:
-        """Switch every calendar's sync on."""
+    async def switch_on(self) -> bool:
+        """Switch the calendars' sync on; return whether there was one still off."""
         if self._client is None:
             raise RuntimeError("connect first")
         calendars = self._client.table("calendars")
-        await calendars.update({"sync_enabled": True}).neq("name", "").execute()
+        change = calendars.update({"sync_enabled": True}).eq("sync_enabled", False)
+        return bool((await change.execute()).data)
 
     async def heard_all(
         self, meetings: set[UUID], *, since: datetime

@@ -11,6 +11,7 @@ from local_stack.twins.google import Calendar, Event
 
 AHEAD = timedelta(days=120)
 FEWEST_OCCURRENCES = 3
+WEEKLY = "RRULE:FREQ=WEEKLY;COUNT=20"
 NEW_TITLE = "Renamed in Google Calendar"
 
 Row = Mapping[str, Any]
@@ -36,7 +37,7 @@ class Cast:
 
     @classmethod
     def choose(cls, calendars: Sequence[Calendar], now: datetime) -> "Cast":
-        """Find them in the calendars; a calendar without a single event gets one."""
+        """Find them in the calendars; what there is none of is added."""
         upcoming = [
             event
             for calendar in calendars
@@ -45,7 +46,8 @@ class Cast:
         ]
         singles = (one for one in upcoming if "recurringEventId" not in one.body)
         return cls(
-            next(singles, None) or _added(calendars[-1], now), _fullest(upcoming)
+            next(singles, None) or _added(calendars[-1], now),
+            _fullest(upcoming) or _added(calendars[-1], now, recurrence=WEEKLY),
         )
 
     def scenes(self) -> Iterator[Scene]:
@@ -118,7 +120,7 @@ class Cast:
         )
 
 
-def _fullest(upcoming: Sequence[Event]) -> Event:
+def _fullest(upcoming: Sequence[Event]) -> Event | None:
     """The series with the most occurrences ahead, of those that nobody has changed."""
     counts: Counter[tuple[str, str]] = Counter()
     calendars: dict[str, Calendar] = {}
@@ -138,12 +140,15 @@ def _fullest(upcoming: Sequence[Event]) -> Event:
         whole = not has_gaps and (calendar_id, series_id) not in changed
         if whole and count >= FEWEST_OCCURRENCES:
             return series
-    raise LookupError("the demo's calendars have no series ahead")
+    return None
 
 
-def _added(calendar: Calendar, now: datetime) -> Event:
+def _added(
+    calendar: Calendar, now: datetime, *, recurrence: str | None = None
+) -> Event:
     start = (now + timedelta(days=2)).replace(minute=0, second=0, microsecond=0)
-    return calendar.add("Trial lesson", start)
+    title = "Weekly practice" if recurrence else "Trial lesson"
+    return calendar.add(title, start, recurrence=recurrence)
 
 
 def _start(event: Event) -> datetime:
