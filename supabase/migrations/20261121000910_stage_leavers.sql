@@ -37,6 +37,25 @@ comment on function sync.stage_mirrored(sync.batch, text, uuid[]) is
 -- exception's absence proves nothing, nor does that of a series begun before the window: the
 -- worker reads those by id (sync.doubtful_events) and tells them as cancelled.
 
+create function sync.was_met_in_part(p_calendar_id uuid, p_series text)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select exists (
+    select 1
+    from public.calendar_events as member
+    join sync.seen_events as seen
+      on seen.calendar_id = p_calendar_id and seen.provider_event_id = member.provider_event_id
+    where member.calendar_id = p_calendar_id and member.series_provider_id = p_series
+  )
+$$;
+comment on function sync.was_met_in_part(uuid, text) is
+'Whether a full round met exceptions of a series: one whose every occurrence in the window is an exception need not be listed itself.';
+revoke all on function sync.was_met_in_part(uuid, text) from public;
+grant execute on function sync.was_met_in_part(uuid, text) to sync_engine;
+
 create function sync.stage_absent(p_batch sync.batch)
 returns void
 language plpgsql
@@ -58,6 +77,7 @@ begin
         select 1 from sync.staged_events as staged
         where staged.batch_id = (p_batch).id and staged.provider_event_id = event.provider_event_id
       )
+      and not (event.role = 'series' and sync.was_met_in_part(event.calendar_id, event.provider_event_id))
   ));
 end;
 $$;
@@ -83,12 +103,15 @@ as $$
               and seen.provider_event_id = event.series_provider_id
           )
       when 'series'
-        then event.starts_at < p_asked_from
-          and exists (
-            select 1 from public.calendar_events as member
-            where member.calendar_id = p_calendar_id
-              and member.series_provider_id = event.provider_event_id
-              and member.status <> 'cancelled' and member.ends_at > p_asked_from
+        then sync.was_met_in_part(p_calendar_id, event.provider_event_id)
+          or (
+            event.starts_at < p_asked_from
+            and exists (
+              select 1 from public.calendar_events as member
+              where member.calendar_id = p_calendar_id
+                and member.series_provider_id = event.provider_event_id
+                and member.status <> 'cancelled' and member.ends_at > p_asked_from
+            )
           )
       else false
     end

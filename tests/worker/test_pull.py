@@ -381,6 +381,23 @@ async def test_an_exception_that_went_while_nobody_looked_is_asked_for(
     await assert_mirrors(world.database, calendar_id, calendar)
 
 
+async def test_a_series_of_nothing_but_exceptions_is_not_taken_for_gone(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    series = calendar.add("Choir", coming(), recurrence="FREQ=WEEKLY;COUNT=2")
+    calendar.rename_occurrence(series, coming(1), "First")
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+
+    calendar.expire_sync_tokens()
+    calendar.move_occurrence(series, coming(2), coming(3))
+    await world.pull(calendar_id)
+
+    assert await world.meetings(calendar_id) == before
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
 @pytest.mark.parametrize("forgotten", [False, True])
 async def test_a_series_begun_long_ago_that_went_is_asked_for(
     world: World, forgotten: bool

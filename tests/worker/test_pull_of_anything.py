@@ -44,8 +44,8 @@ Story = list[tuple[int, tuple[int, int, int], str]]
 
 
 @pytest.mark.parametrize("page_size", [None, 3])
-@given(story=st.lists(deed, min_size=4, max_size=30))
-@settings(anything, max_examples=int(os.environ.get("EXAMPLES", "20")))
+@given(story=st.lists(deed, min_size=8, max_size=30))
+@settings(anything, max_examples=int(os.environ.get("EXAMPLES", "30")))
 def test_whatever_happens_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, page_size: int | None, story: Story
 ) -> None:
@@ -54,8 +54,8 @@ def test_whatever_happens_is_mirrored(
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name if file else "empty")
-@given(story=st.lists(deed, min_size=6, max_size=12))
-@settings(anything, max_examples=2)
+@given(story=st.lists(deed, min_size=10, max_size=20))
+@settings(anything, max_examples=4)
 def test_whatever_happens_in_a_calendar_that_somebody_kept_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, file: Path | None, story: Story
 ) -> None:
