@@ -139,7 +139,8 @@ begin
     insert into sync.seen_events (calendar_id, provider_event_id)
     select distinct p_calendar_id, seen.id
     from unnest(p_ids) as seen (id)
-    where seen.id is not null
+    -- A longer one is refused, and would not go into an index.
+    where octet_length(seen.id) <= 1024
     order by seen.id
     on conflict do nothing;
   end if;

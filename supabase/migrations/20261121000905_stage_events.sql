@@ -110,11 +110,32 @@ begin
   if btrim(p_tag) ~ '[[:alnum:]]$' then
     v_pattern := v_pattern || '(?![[:alnum:]_])';
   end if;
-  return sync.plain_text(coalesce(p_title, '') || E'\n' || coalesce(p_description, '')) ~* v_pattern;
+  -- So long a text was made by nobody who wanted to be read.
+  return sync.plain_text(
+    left(coalesce(p_title, '') || E'\n' || coalesce(p_description, ''), 32768)
+  ) ~* v_pattern;
 end;
 $$;
 comment on function sync.has_tag(text, text, text) is
 'Whether a title or description has the tag, as a person reads it; without a tag everything has.';
+
+-- Ids have an index, and an index holds no more than 2,704 bytes of a row: one event with an id
+-- made to be longer would stop its whole page. Google's have 1,024 at most.
+
+create function sync.indexable_id(p_id text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when octet_length(p_id) > 1024 then 'long id: ' || md5(p_id) else nullif(p_id, '')
+  end
+$$;
+comment on function sync.indexable_id(text) is
+'An id as events that are set aside are kept by: one too long for an index by its hash; null where there is none.';
+revoke all on function sync.indexable_id(text) from public;
+grant execute on function sync.indexable_id(text) to sync_engine;
 
 -- One statement for the page. An id told twice counts as told last.
 
@@ -180,7 +201,7 @@ begin
   select
     (p_batch).id,
     told.place,
-    coalesce(nullif(told.provider_event_id, ''), 'no id: ' || md5(told.raw::text)),
+    coalesce(sync.indexable_id(told.provider_event_id), 'no id: ' || md5(told.raw::text)),
     case
       when told.role is null then coalesce(old.role, case when told.series_provider_id is not null then 'exception' end)
       when told.role = 'occurrence' and (told.is_exception or moved.from_slot) then 'exception'
@@ -199,7 +220,7 @@ begin
     case when told.all_day then told.start_date end,
     case when told.all_day then coalesce(told.end_date, told.start_date + 1) end,
     told.time_zone,
-    lower(told.organizer_email),
+    case when not told.is_private then lower(told.organizer_email) end,
     coalesce(told.is_organizer, old.is_organizer, true),
     told.own_response,
     case when told.is_private then '[]' else people.attendees end,
@@ -221,6 +242,12 @@ begin
     ) end,
     case
       when coalesce(told.provider_event_id, '') = '' then 'it has no id'
+      when octet_length(told.provider_event_id) > 1024
+        then format('its id has %s bytes', octet_length(told.provider_event_id))
+      when octet_length(told.ical_uid) > 1024
+        then format('its iCalUID has %s bytes', octet_length(told.ical_uid))
+      when octet_length(told.series_provider_id) > 1024
+        then format('the id of its series has %s bytes', octet_length(told.series_provider_id))
       when told.status = 'cancelled' then null
       when told.role is null or told.role not in ('single', 'series', 'occurrence', 'exception', 'slot')
         then 'it does not say whether it is a single event or of a series'
@@ -313,6 +340,7 @@ begin
       and coalesce(attendee.person ->> 'organizer', 'false') <> 'true'
       and coalesce(attendee.person ->> 'resource', 'false') <> 'true'
       and lower(btrim(attendee.person ->> 'email')) <> all (v_own_addresses)
+      and octet_length(attendee.person ->> 'email') <= 320 -- no address is longer
     order by attendee.place
     limit 1
   ) as guest on true
@@ -347,7 +375,10 @@ begin
     where staged.batch_id = (p_batch).id and staged.refusal is not null
     union all
     select
-      coalesce(nullif(item.malformed ->> 'provider_event_id', ''), 'no id: ' || md5(item.malformed::text)),
+      coalesce(
+        sync.indexable_id(item.malformed ->> 'provider_event_id'),
+        'no id: ' || md5(item.malformed::text)
+      ),
       coalesce(item.malformed ->> 'reason', 'it cannot be read'),
       coalesce(item.malformed -> 'raw', '{}')
     from jsonb_array_elements(coalesce(p_malformed, '[]')) as item (malformed)

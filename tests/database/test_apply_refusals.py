@@ -1,6 +1,9 @@
 """What can't be applied is set aside, what isn't wanted makes no meeting."""
 
+import asyncio
+from base64 import b32encode
 from datetime import date, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -20,6 +23,8 @@ from tests.support.events import (
 from tests.support.sessions import Connection
 
 NEVER = {"starts_at": None, "ends_at": None}
+# More than an index holds, and nothing that compresses.
+LONG = b32encode(b"".join(sha256(b"%d" % n).digest() for n in range(125))).decode()
 DAY = date(2027, 3, 1)
 
 
@@ -57,6 +62,17 @@ DAY = date(2027, 3, 1)
             id="no original start",
         ),
         pytest.param(
+            make_event("bad", ical_uid=LONG),
+            "its iCalUID has 6400 bytes",
+            id="a long iCalUID",
+        ),
+        pytest.param(
+            make_event("bad", series_provider_id=LONG)
+            | {"role": "exception", "original_start": coming()},
+            "the id of its series has 6400 bytes",
+            id="a long id of a series",
+        ),
+        pytest.param(
             make_event("bad", role=None),
             "it does not say whether it is a single event or of a series",
             id="no role",
@@ -83,6 +99,40 @@ async def test_an_event_without_an_id_is_set_aside(
     assert counts == {"created": 1, "set_aside": 1}
     reason = await database.fetchval("select reason from sync.set_aside_events")
     assert reason == "it has no id"
+
+
+async def test_an_id_longer_than_any_providers_stops_no_page(
+    calendar: Calendar, database: Connection
+) -> None:
+    unread = {"provider_event_id": LONG.lower(), "reason": "no event", "raw": {}}
+    counts = await calendar.apply(make_event(LONG), make_event("a"), malformed=[unread])
+    assert counts == {"created": 1, "set_aside": 2}
+    reasons = await database.fetch("select reason from sync.set_aside_events")
+    assert {row["reason"] for row in reasons} == {"its id has 6400 bytes", "no event"}
+    # Nor does a full round that meets it.
+    places = await database.fetchval(
+        "select sync.compare_hashes($1, $2, $3, true)", calendar.id, [LONG], [b""]
+    )
+    assert places == [1]
+
+
+async def test_an_address_longer_than_any_makes_no_client(
+    calendar: Calendar, database: Connection
+) -> None:
+    people = [{"email": f"{LONG}@example.com"}, {"email": "ann@example.com"}]
+    assert await calendar.apply(make_event("a", attendees=people)) == {"created": 1}
+    (meeting,) = await meetings(database)
+    assert meeting["attendee_email"] == "ann@example.com"
+
+
+async def test_a_text_made_to_keep_us_busy_is_not_searched_to_its_end(
+    calendar: Calendar, database: Connection
+) -> None:
+    text = "#visit " + "".join(f"&#{n};" for n in range(1, 55_000))
+    async with asyncio.timeout(2):  # to the end it takes half a minute
+        found = await database.fetchval("select sync.has_tag('#visit', '', $1)", text)
+        missing = await database.fetchval("select sync.has_tag('#call', '', $1)", text)
+    assert (found, missing) == (True, False)
 
 
 async def test_what_the_worker_could_not_read_is_kept_with_its_reason(
@@ -211,6 +261,7 @@ async def test_a_private_event_shows_as_busy_to_everybody_but_its_owner(
         location="Court",
         attendees=[{"email": "lawyer@example.com", "name": "L"}],
         conference_url="https://meet.example.com/secret",
+        organizer_email="office@lawyer.example.com",
         visibility=visibility,
     )
     await calendar.apply(secret)
