@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,8 +61,9 @@ class Calendly:
         token = body.pop("token", None)
         return await self.call("POST", "/webhook_subscriptions", token=token, json=body)
 
-    def book(self, **more: Any) -> Booking:
-        return self.host.book(self.kind, MONDAY, **(MIRA | more))
+    def book(self, *, days: int = 0, **more: Any) -> Booking:
+        start = MONDAY + timedelta(days=days)
+        return self.host.book(self.kind, start, **(MIRA | more))
 
     async def posted(self) -> list[dict[str, Any]]:
         await self.twin.outbox.drain()
@@ -236,9 +238,7 @@ async def test_a_day_of_failures_disables_a_subscription_for_good(
     assert (await calendly.call("GET", path)).json()["resource"]["state"] == "disabled"
     calendly.inbox.always = 200
     before = len(calendly.inbox.bodies)
-    calendly.book(**IVO) if False else calendly.host.book(
-        calendly.kind, MONDAY + timedelta(days=2), **MIRA
-    )
+    calendly.book(days=2)
     await calendly.posted()
     assert len(calendly.inbox.bodies) == before
 
@@ -286,7 +286,7 @@ async def test_events_with_other_scopes_go_into_other_subscriptions(
 
 async def test_lists_are_paged_by_token(calendly: Calendly) -> None:
     for day in range(5):
-        calendly.host.book(calendly.kind, MONDAY + timedelta(days=day), **MIRA)
+        calendly.book(days=day)
     seen: list[str] = []
     query: dict[str, str] = {"user": calendly.host.uri, "count": "2"}
     while True:
@@ -415,7 +415,7 @@ async def test_people_act_over_http_too() -> None:
 
 async def test_a_twin_runs_alone() -> None:
     process = await asyncio.create_subprocess_exec(
-        "python",
+        sys.executable,
         "-m",
         "local_stack.twins.calendly",
         "--host",
