@@ -27,12 +27,18 @@ class Tour:
     """Walks through one sync, and says whether all of it happened."""
 
     def __init__(
-        self, stack: Stack, facts: Facts, *, patience_s: float = SCENE_LIMIT_S
+        self,
+        stack: Stack,
+        facts: Facts,
+        *,
+        patience_s: float = SCENE_LIMIT_S,
+        first_sync_limit_s: float = FIRST_SYNC_LIMIT_S,
     ) -> None:
         self._stack = stack
         self._facts = facts
         self._user = facts.users[0]
         self._patience_s = patience_s
+        self._first_sync_limit_s = first_sync_limit_s
 
     async def walk(self, say: Say) -> bool:
         """Print what happens, with milliseconds; false if something did not."""
@@ -83,7 +89,7 @@ class Tour:
             return await until(
                 "the calendars were watched and read whole",
                 lambda: self._read(database),
-                within_s=FIRST_SYNC_LIMIT_S,
+                within_s=self._first_sync_limit_s,
             )
         except TooLate as missing:
             errors = [row["last_error"] for row in await self._calendars(database)]

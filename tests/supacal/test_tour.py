@@ -1,0 +1,110 @@
+"""The tour: every hop of every change, or a word about the one that did not come."""
+
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from local_stack.stack import Stack
+from local_stack.state import State
+from runtime.settings import StackSettings, read
+from supacal.tour import Tour
+from tests.support.stacks import CHECKOUT, environment, supacal
+
+# What supabase-py says of itself.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The '(timeout|verify|proxy)' parameter is deprecated:DeprecationWarning",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+SHARED = Path(os.environ.get("SUPACAL_SHARED", CHECKOUT.parent / "shared"))
+HOPS = (
+    "Google sends a push",
+    "webhook_api has stored it",
+    "a worker has claimed the task",
+    "Google's API has told what changed",
+    "Postgres has committed the meetings",
+    "the frontend has been called back",
+)
+SCENES = (
+    "An event is moved by three hours",
+    "It is renamed",
+    "It is cancelled",
+    "A whole series is re-timed to",
+    "One occurrence of it is moved to the next day",
+)
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        pytest.param(Path("/nowhere"), id="our own calendars"),
+        *(
+            [pytest.param(SHARED, id="calendars that clubs kept")]
+            if SHARED.is_dir()
+            else []
+        ),
+    ],
+)
+def test_the_tour_shows_each_hop_of_each_change_and_ends_well(
+    scratch: Path, shared: Path
+) -> None:
+    environ = environment(scratch / "state", SUPACAL_SHARED=str(shared))
+    toured = supacal("dev", "--reset", "--tour", "--exit", environ=environ)
+    said = toured.stdout
+    assert toured.returncode == 0, said + toured.stderr
+    for scene in SCENES:
+        assert f"\n{scene}" in said
+    for hop in HOPS:
+        assert len(re.findall(rf"\d ms   {re.escape(hop)}\n", said)) == len(SCENES)
+    assert said.count("✓ as in Google, under the ids they had") == len(SCENES)
+    assert "All of it happened, and no meeting changed its id." in said
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_the_tour_can_be_taken_again_on_what_the_first_one_left(scratch: Path) -> None:
+    environ = environment(scratch / "state", SUPACAL_SHARED="/nowhere")
+    for _ in range(3):
+        toured = supacal("dev", "--tour", "--exit", environ=environ)
+        assert toured.returncode == 0, toured.stdout + toured.stderr
+    assert "on since an earlier run" in toured.stdout
+
+
+@asynccontextmanager
+async def stack(scratch: Path, said: list[str]) -> AsyncIterator[tuple[Stack, Tour]]:
+    """A stack in this process, and an impatient tour of it."""
+    settings = read(StackSettings, environ={"SUPACAL_SHARED": "/nowhere"})
+    with State(scratch / "state") as state:
+        started = Stack(state, settings, say=said.append)
+        try:
+            facts = await started.start()
+            yield started, Tour(started, facts, patience_s=3, first_sync_limit_s=8)
+        finally:
+            await started.stop()
+
+
+async def test_a_push_that_does_not_come_is_named_and_the_tour_fails(
+    scratch: Path,
+) -> None:
+    said: list[str] = []
+    async with stack(scratch, said) as (started, tour):
+        started.twin.switchboard.drop_pushes(times=None)
+        assert await tour.walk(said.append) is False
+    told = "\n".join(said)
+    assert re.search(r"✗ not within 3 s: Google sends a push, webhook_api", told)
+    assert "not seen   the frontend has been called back" in told
+    assert str(scratch / "state" / "logs") in told
+
+
+async def test_an_api_that_refuses_is_named_and_the_tour_fails(scratch: Path) -> None:
+    said: list[str] = []
+    async with stack(scratch, said) as (started, tour):
+        started.twin.switchboard.answer(
+            "events.list", 403, reason="forbidden", times=None
+        )
+        assert await tour.walk(said.append) is False
+    assert re.search(r"✗ .*watched and read whole; google events\.list: 403", said[-2])
