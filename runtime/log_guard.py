@@ -7,6 +7,7 @@ like a secret or an address inside any text. Logging it is wrong in the first pl
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from uuid import UUID
 
 from structlog.typing import EventDict, WrappedLogger
 
@@ -36,6 +37,8 @@ SECRET_TEXT = re.compile(
     """,
     re.VERBOSE,
 )
+# What each of them has. Looking for this first makes a line cost half as much.
+SUSPICIOUS = re.compile(r"@|%40|1//|v1\.|eyJ|ya29\.|[bB][eEaA]")
 
 
 def guard(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -56,7 +59,10 @@ def _shown(key: str, value: object) -> object:
         return {str(inner): _shown(str(inner), v) for inner, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_shown("", inner) for inner in value]
-    return SECRET_TEXT.sub(BLOTTED, str(value))
+    if type(value) is UUID:
+        return str(value)
+    text = str(value)
+    return SECRET_TEXT.sub(BLOTTED, text) if SUSPICIOUS.search(text) else text
 
 
 @lru_cache(maxsize=1024)
