@@ -89,7 +89,7 @@ begin
   -- Asking is cheaper than reading pg_timezone_names, which opens every zone file.
   perform pg_catalog.timezone(p_name, '2000-01-01 00:00+00'::timestamptz);
   -- Postgres also takes POSIX strings and bare abbreviations; calendars name places.
-  return p_name = 'UTC' or p_name like '%/%';
+  return p_name = 'UTC' or p_name ~ '^[A-Za-z]+(/[A-Za-z0-9_+-]+)+$';
 exception
   when invalid_parameter_value then
     return false;

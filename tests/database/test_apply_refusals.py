@@ -46,6 +46,11 @@ DAY = date(2027, 3, 1)
             make_event("bad", time_zone="+05"), "unknown time zone +05", id="no place"
         ),
         pytest.param(
+            make_event("bad", time_zone="EST5EDT,M3.2.0/2,M11.1.0/2"),
+            "unknown time zone EST5EDT,M3.2.0/2,M11.1.0/2",
+            id="a rule with slashes",
+        ),
+        pytest.param(
             all_day("bad", DAY) | {"start_date": None}, "it has no start", id="no date"
         ),
         pytest.param(
