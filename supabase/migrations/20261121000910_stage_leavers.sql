@@ -97,10 +97,13 @@ as $$
     and case event.role
       when 'exception'
         then event.starts_at >= p_asked_from and event.original_start >= p_asked_from
-          and exists (
-            select 1 from sync.seen_events as seen
-            where seen.calendar_id = p_calendar_id
-              and seen.provider_event_id = event.series_provider_id
+          and (
+            exists (
+              select 1 from sync.seen_events as seen
+              where seen.calendar_id = p_calendar_id
+                and seen.provider_event_id = event.series_provider_id
+            )
+            or sync.was_met_in_part(p_calendar_id, event.series_provider_id)
           )
       when 'series'
         then sync.was_met_in_part(p_calendar_id, event.provider_event_id)

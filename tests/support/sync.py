@@ -414,7 +414,7 @@ async def assert_mirrors(
     rows = await database.fetch(LIVE_MEETINGS, calendar_id, *window)
     ours = {row["provider_event_id"]: _our_look(row) for row in rows}
     theirs = {event.id: _their_look(event) for event in _wanted(calendar, *window)}
-    assert ours == theirs
+    assert ours == theirs, f"only ours, only theirs: {_difference(ours, theirs)}"
     assert len(rows) == len(ours) == len({row["id"] for row in rows})
     assert not await database.fetch(GHOSTS, calendar_id)
 
@@ -450,6 +450,15 @@ def _wanted(calendar: Calendar, start: datetime, end: datetime) -> Sequence[Even
             guest.get("self") and guest.get("responseStatus") == "declined"
             for guest in event.body.get("attendees", ())
         )
+    ]
+
+
+def _difference(
+    ours: dict[str, Look], theirs: dict[str, Look]
+) -> tuple[list[tuple[str, Look]], list[tuple[str, Look]]]:
+    mine, yours = ours.items(), theirs.items()
+    return [one for one in mine if one not in yours], [
+        one for one in yours if one not in mine
     ]
 
 

@@ -397,6 +397,12 @@ async def test_a_series_of_nothing_but_exceptions_is_not_taken_for_gone(
     assert await world.meetings(calendar_id) == before
     await assert_mirrors(world.database, calendar_id, calendar)
 
+    calendar.expire_sync_tokens()
+    calendar.end_series(series, coming(2))
+    await world.pull(calendar_id)
+    assert len(await world.meetings(calendar_id)) == 1
+    await assert_mirrors(world.database, calendar_id, calendar)
+
 
 @pytest.mark.parametrize("forgotten", [False, True])
 async def test_a_series_begun_long_ago_that_went_is_asked_for(
