@@ -5,6 +5,8 @@ Nothing is retried here: that is the queue's business, once.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
@@ -85,3 +87,17 @@ class BearerCalls:
 def given(**parameters: str | None) -> dict[str, str]:
     """Return those parameters that there are."""
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def retry_after_s(value: str | None, *, now: datetime) -> float | None:
+    """Read a Retry-After header, in seconds or as a date."""
+    if not value:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())

@@ -8,6 +8,7 @@ import httpx2
 from providers.calcom.client import CalcomClient
 from providers.calendly.client import CalendlyClient
 from providers.google.client import GoogleClient
+from providers.microsoft.client import MicrosoftClient
 from providers.model import Provider
 from providers.protocols import BookingClient, Client
 
@@ -25,7 +26,10 @@ class ClientFactory(Protocol):
     ) -> Client: ...
 
 
-CLIENTS: Mapping[Provider, ClientFactory] = {Provider.GOOGLE: GoogleClient}
+CLIENTS: Mapping[Provider, ClientFactory] = {
+    Provider.GOOGLE: GoogleClient,
+    Provider.MICROSOFT: MicrosoftClient,
+}
 
 
 class BookingClientFactory(Protocol):

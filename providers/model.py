@@ -54,12 +54,18 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One answer of a list: the cursor comes on the last page only."""
+    """One answer of a list: the cursor comes on the last page only.
+
+    What vanished is gone, or only out of the window: those of them that are known are
+    to be read by id. A touched series did not come itself: expand it again.
+    """
 
     items: list[Item]
     next_page_token: str | None
     cursor: str | None
     time_zone: str | None
+    vanished: list[str] = []
+    touched_series: list[str] = []
 
 
 class Attendee(msgspec.Struct, frozen=True):

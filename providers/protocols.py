@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from providers.bookings import Booking, BookingAccount, BookingPage, Webhook
@@ -33,6 +33,17 @@ class Receiver(Protocol):
 
         Raises:
             InvalidNotification: answer with its status, and store nothing.
+        """
+
+
+@runtime_checkable
+class ShakesHands(Protocol):
+    """A receiver whose provider asks an address whether it wants its deliveries."""
+
+    def handshake(self, query: str) -> str | None:
+        """Return the text to answer such a question with; None for a delivery.
+
+        Whoever asks is answered, before anything is verified.
         """
 
 
@@ -76,11 +87,13 @@ class Client(Protocol):
         *,
         cursor: str | None,
         since: datetime | None = None,
+        until: datetime | None = None,
         page_token: str | None = None,
     ) -> Page:
         """Return a page of what changed since the cursor; None reads everything.
 
-        Without a cursor, what ended before `since` is left out.
+        Without a cursor, what ended before `since` is left out, and where the provider
+        can only look through a window, what begins after `until`.
 
         Series come as themselves, with their exceptions but without occurrences.
 
@@ -133,6 +146,9 @@ class Client(Protocol):
     ) -> Channel:
         """Ask for pushes to the address; the provider decides how long they last.
 
+        The answer bears another channel's id where the provider has that one for this
+        calendar, and takes no second: adopt it.
+
         Raises:
             Unwatchable: this calendar has no pushes: poll it.
         """
@@ -142,6 +158,16 @@ class Client(Protocol):
 
     async def calendars(self) -> list[CalendarEntry]:
         """List all calendars of the account."""
+
+
+@runtime_checkable
+class RenewsChannels(Protocol):
+    """A client whose channels are extended; those of others are made anew."""
+
+    async def renew(
+        self, channel_id: UUID, resource_id: str, *, ttl_s: int | None = None
+    ) -> Channel:
+        """Extend a channel; Gone when it is dead and has to be made anew."""
 
 
 class BookingClient(Protocol):

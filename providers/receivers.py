@@ -9,10 +9,14 @@ from datetime import timedelta
 from providers.calcom.receiver import CalcomReceiver
 from providers.calendly.receiver import CalendlyReceiver
 from providers.google.receiver import GoogleReceiver
+from providers.microsoft.receiver import MicrosoftReceiver
 from providers.model import Provider
 from providers.protocols import BookingReceiver, Receiver
 
-RECEIVERS: Mapping[Provider, Receiver] = {Provider.GOOGLE: GoogleReceiver()}
+RECEIVERS: Mapping[Provider, Receiver] = {
+    Provider.GOOGLE: GoogleReceiver(),
+    Provider.MICROSOFT: MicrosoftReceiver(),
+}
 
 
 def booking_receivers(

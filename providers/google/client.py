@@ -67,8 +67,10 @@ class GoogleClient:
         *,
         cursor: str | None,
         since: datetime | None = None,
+        until: datetime | None = None,
         page_token: str | None = None,
     ) -> Page:
+        # There is no need of `until`: series come as themselves, however long.
         # https://developers.google.com/workspace/calendar/api/guides/sync
         # The cursor goes with every page of a round, beside the page's token. A first
         # request may be bounded, one with a cursor must not be.

@@ -4,13 +4,13 @@ https://developers.google.com/workspace/calendar/api/guides/errors
 """
 
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 import httpx2
 import msgspec
 
+from providers.calls import retry_after_s
 from providers.errors import (
     AccessExpired,
     AccessLost,
@@ -74,20 +74,6 @@ def unavailable(operation: str, problem: Exception | str) -> Unavailable:
     """Make the error of a call that got no answer, or one that cannot be read."""
     reason = problem if isinstance(problem, str) else type(problem).__name__
     return Unavailable(Provider.GOOGLE, operation, reason=reason)
-
-
-def retry_after_s(value: str | None, *, now: datetime) -> float | None:
-    """Read a Retry-After header, in seconds or as a date."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def error_code(content: bytes) -> str:

@@ -123,6 +123,7 @@ class Endpoint:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.requests: list[list[dict[str, Any]]] = []
+        self.bodies: list[bytes] = []
         self.handshakes: list[str] = []
         self.answers: list[int] = []
         self.handshake: tuple[int, bytes, bytes | None] = (200, b"text/plain", None)
@@ -140,6 +141,7 @@ class Endpoint:
             await _answer(send, status, kind, token if text is None else text)
             return
         self.paths.append(f"{scope['path']}?{scope['query_string'].decode()}")
+        self.bodies.append(body)
         self.requests.append(msgspec.json.decode(body)["value"])
         status = self.answers.pop(0) if self.answers else 202
         await _answer(send, status, b"application/json", b"")

@@ -163,7 +163,11 @@ class Subscriptions:
             raise ApiError(403, "ErrorAccessDenied", "Access is denied.")
         if match["calendar"] is None:
             return None
-        return self.store.calendar_for(grant.email, unquote(match["calendar"]))
+        calendar = self.store.calendar_for(grant.email, unquote(match["calendar"]))
+        if calendar.owner != grant.email:
+            # A user's token subscribes to the user's own mailbox only.
+            raise ApiError(403, "ErrorAccessDenied", "Access is denied.")
+        return calendar
 
     def _check_address(self, address: object, name: str) -> None:
         if not isinstance(address, str) or not address:

@@ -1,0 +1,1 @@
+"""Microsoft Graph v1.0, Outlook's calendars: the adapter."""
