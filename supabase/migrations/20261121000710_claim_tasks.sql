@@ -44,7 +44,7 @@ declare
   end;
   v_due bigint[];
   v_lane smallint;
-  v_next timestamptz := 'infinity';
+  v_next timestamptz := timestamptz 'infinity';
 begin
   with urgent as materialized (
     select task.id from sync.tasks as task

@@ -69,8 +69,8 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_held bigint[] := '{}';
-  v_lost bigint[] := '{}';
+  v_held bigint[] := array[]::bigint[];
+  v_lost bigint[] := array[]::bigint[];
 begin
   if cardinality(p_task_ids) > 0 then
     select coalesce(array_agg(finished.id), '{}') into v_held
