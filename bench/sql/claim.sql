@@ -7,7 +7,9 @@ update sync.tasks set run_at = now(), lane = 1;
 select count(*) from (select 1 from sync.tasks limit 1) as looked_at;
 
 -- name: rest!
-update sync.tasks set run_at = now() + interval '1 day', lane = 2, lease = null;
+-- As after a night's polls: the next ones lie within a quarter of an hour.
+update sync.tasks
+set run_at = now() + interval '15 minutes' * random(), lane = 2, lease = null;
 
 -- name: subjects
 select task.subject_id, task.connection_id from sync.tasks as task
