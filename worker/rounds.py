@@ -1,7 +1,7 @@
 """One round of reading a calendar: pages in, applied events out.
 
-Singles are applied page by page. What belongs to a series waits until the round is read
-whole: only then can an occurrence under a new id be told from one that is gone.
+Singles are applied page by page. What belongs to a series, and what is gone, waits until
+the round is read whole: only then can one under a new id be told from one that is gone.
 """
 
 from collections.abc import Sequence
@@ -73,8 +73,8 @@ class Round:
             if page.next_page_token is None:
                 self._kept += events
             else:
-                await self._apply([one for one in events if one.role == "single"])
-                self._kept += [unpaged(one) for one in events if one.role != "single"]
+                await self._apply([one for one in events if _stands_alone(one)])
+                self._kept += [unpaged(one) for one in events if not _stands_alone(one)]
 
     async def finish(self) -> Outcome:
         """Expand the series that changed, apply what was kept, and save the cursor."""
@@ -257,6 +257,14 @@ class Round:
     @property
     def _rolled(self) -> bool:
         return self._full or bool(self._strips)
+
+
+def _stands_alone(event: Event) -> bool:
+    """Whether it may be applied before the round is read whole.
+
+    A deletion may not: it may be a move, and the brake counts those of a whole round.
+    """
+    return event.role == "single" and event.status != "cancelled"
 
 
 def _windows(calendar: asyncpg.Record, *, full: bool) -> tuple[Window, list[Window]]:

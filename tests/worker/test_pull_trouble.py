@@ -14,6 +14,8 @@ from tests.support.events import coming
 from tests.support.eventually import eventually
 from tests.support.sync import EMAIL, World, assert_mirrors, new_address, synced
 
+HELD = "select count(*) from sync.held_cancellations"
+
 # Google goes slow, or away.
 
 
@@ -265,6 +267,28 @@ BROKEN: dict[str, dict[str, Any]] = {
     "no time": {"start": {"dateTime": "soon"}, "end": {"dateTime": "later"}},
     "a number for a start": {"start": 5, "end": 6},
 }
+
+
+@pytest.mark.parametrize("full_tombstones", [False, True])
+async def test_deletions_on_many_pages_are_as_many_for_the_brake(
+    small_pages: World, full_tombstones: bool
+) -> None:
+    world = small_pages
+    world.twin.behaviour.full_tombstones = full_tombstones
+    calendar = world.account.primary
+    events = [
+        calendar.add(f"Visit {n}", coming(1 + n // 8, hour=8 + n % 8))
+        for n in range(15)
+    ]
+    calendar_id = await synced(world, calendar)
+    for event in events[:11]:
+        calendar.cancel(event)
+
+    await world.pull(calendar_id)
+
+    assert await world.database.fetchval(HELD) == 11
+    statuses = await world.database.fetch("select status from public.meetings")
+    assert {row["status"] for row in statuses} == {"confirmed"}
 
 
 @pytest.mark.parametrize("known", [False, True])

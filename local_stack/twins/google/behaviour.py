@@ -23,6 +23,9 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     exceptions_first: bool = False
     """List changed occurrences before the series they belong to."""
 
+    full_tombstones: bool = False
+    """Tell of a deletion with all that the event said, not with its id alone."""
+
     linger_after_stop_s: float = 1.0
     """How long a stopped channel goes on sending."""
 

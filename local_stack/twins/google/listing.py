@@ -104,6 +104,7 @@ class Lister:
             self._store.clock.now(),
             timedelta(seconds=self._behaviour.tombstone_life_s),
             self._behaviour.exceptions_first,
+            self._behaviour.full_tombstones,
         )
 
     def _check_sync_token(

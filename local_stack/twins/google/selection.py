@@ -51,6 +51,7 @@ class Selector:
     now: datetime
     tombstone_life: timedelta
     exceptions_first: bool = False
+    full_tombstones: bool = False
 
     def everything(self) -> list[bytes]:
         """Return what a plain full round finds: most calls ask for nothing else."""
@@ -142,8 +143,12 @@ class Selector:
 
     def _tombstone(self, record: EventRecord) -> Entry:
         live = self.calendar.is_live_exception(record)
-        details = self.query.show_deleted and "start" in record.body
-        encoded = record.encoded if details else record.tombstone(of_live_series=live)
+        wanted = self.query.show_deleted or self.full_tombstones
+        encoded = (
+            record.encoded
+            if wanted and "start" in record.body
+            else record.tombstone(of_live_series=live)
+        )
         return Entry(record.id, encoded, record, record.span)
 
     def _expanded(
