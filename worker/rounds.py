@@ -1,7 +1,8 @@
 """One round of reading a calendar: pages in, applied events out.
 
-Singles are applied page by page. What belongs to a series, and what is gone, waits until
-the round is read whole: only then can one under a new id be told from one that is gone.
+Singles are applied page by page. What belongs to a series waits, and so does what is
+gone, until the round is read whole: only then can an occurrence under a new id be told
+from one that is gone.
 """
 
 from collections.abc import Sequence

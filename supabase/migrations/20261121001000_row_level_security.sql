@@ -427,10 +427,10 @@ using (organization_id = any(array(select sync.my_administered_organizations()))
 create policy "Admins see what became of their deliveries" on sync.delivery_states
 for select to authenticated
 using (
-  connection_id in (
+  connection_id = any(array(
     select connection.id from public.calendar_connections as connection
     where connection.organization_id = any(array(select sync.my_administered_organizations()))
-  )
+  ))
 );
 
 create view public.webhook_logs
