@@ -22,6 +22,7 @@ from supacal.tour import Tour
 T = TypeVar("T")
 
 SEEN_AFTER_S = 2 * LOOK_EVERY_S
+INTERRUPTED = 130
 
 
 class ToldToStop(Exception):
@@ -57,7 +58,8 @@ async def _serve(
             _tell(given, facts, say, time.monotonic() - began)
             return await _unless(stopped, _show(given, stack, facts, say))
         except ToldToStop:
-            return 0
+            # Ending is how serving ends well; what was to end by itself broke off.
+            return INTERRUPTED if given.exit else 0
 
 
 async def _show(

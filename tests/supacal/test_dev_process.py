@@ -85,6 +85,12 @@ async def test_a_signal_ends_every_process_with_exit_code_0(
         assert "Traceback" not in dev.said
 
 
+def test_a_tour_that_was_stopped_did_not_end_well(scratch: Path) -> None:
+    environ = environment(scratch / "state", SUPACAL_SHARED="/nowhere")
+    with running(environ, scratch, "--tour", "--exit") as dev:
+        assert dev.end(signal.SIGTERM) == 130
+
+
 async def test_a_signal_while_it_starts_ends_every_process(scratch: Path) -> None:
     with starting(environment(scratch / "state"), scratch) as dev:
         seen: dict[int, str] = {}
