@@ -1,0 +1,200 @@
+"""Whatever people do, and however it is delivered: what is joined is what is true."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local_stack.twins.calcom import Booked, CalcomTwin
+from local_stack.twins.calendly import Booking as Invited
+from local_stack.twins.calendly import CalendlyTwin, Host
+from local_stack.twins.calendly.state import Subscription
+from local_stack.twins.rest import Refusal
+from providers.bookings import Booking
+from providers.calcom import bookings as calcom
+from providers.calendly import bookings as calendly
+from providers.model import Malformed
+from runtime.clock import ManualClock
+from tests.support.booking_join import join
+from tests.twins.booking_calls import BookingInbox
+
+NOW = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
+MONDAY = datetime(2026, 3, 9, 14, tzinfo=UTC)
+PEOPLE = ("mira", "ivo", "lena", "tom")
+HOOK = "https://hooks.test/x"
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["book", "move", "cancel", "absent", "present", "later"]),
+        st.integers(0, 3),
+        st.integers(0, 6),
+    ),
+    min_size=1,
+    max_size=14,
+)
+Truth = dict[str, tuple[str, bool, datetime]]
+
+
+def posted(twin: CalendlyTwin | CalcomTwin, act: Callable[[], None]) -> list[str]:
+    """Let something happen, and return what was posted of it."""
+
+    async def run() -> list[str]:
+        inbox = BookingInbox()
+        twin.deliver_to(HOOK, httpx2.ASGITransport(inbox))
+        async with twin:
+            act()
+            await twin.outbox.drain()
+        return [body.decode() for body in inbox.bodies]
+
+    return asyncio.run(run())
+
+
+def told(
+    read: Callable[[str], list[Booking] | Malformed], bodies: list[str]
+) -> list[Booking]:
+    found = [read(body) for body in bodies]
+    assert not any(isinstance(one, Malformed) for one in found)
+    return [booking for one in found if isinstance(one, list) for booking in one]
+
+
+def joined(bookings: list[Booking]) -> dict[str, tuple[Any, ...]]:
+    return {
+        one.current: (one.state, one.no_show, one.starts_at) for one in join(bookings)
+    }
+
+
+def live(
+    steps: list[Step],
+    book: Callable[[int, datetime], Any],
+    later: Callable[[], None],
+) -> list[Any]:
+    """Do what the steps say, where it can be done; return who is booked."""
+    booked: list[Any] = []
+    for what, who, day in steps:
+        start = MONDAY + timedelta(days=day)
+        mine = booked[(who + day) % len(booked)] if booked else None
+        try:
+            if what == "later":
+                later()
+            elif what == "book":
+                booked.append(book(who, start))
+            elif mine is None or not mine.is_live:
+                continue
+            elif what == "move":
+                booked[booked.index(mine)] = mine.reschedule(start)
+            elif what == "cancel":
+                mine.cancel()
+            elif what == "absent":
+                mine.did_not_come()
+            else:
+                mine.came_after_all()
+        except Refusal:
+            continue  # taken, or full: nothing happened
+    return booked
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=STEPS,
+    data=st.data(),
+    order=st.sampled_from(["canceled_first", "created_first"]),
+)
+def test_calendlys_deliveries_add_up_to_what_its_people_did(
+    steps: list[Step], data: st.DataObject, order: Any
+) -> None:
+    twin = CalendlyTwin(ManualClock(NOW))
+    twin.behaviour.reschedule_order = order
+    host = twin.host("ana@example.org")
+    kinds = [host.event_type("Call"), host.event_type("Class", seats=3)]
+    booked: list[Invited] = []
+
+    def book(who: int, start: datetime) -> Invited:
+        person = PEOPLE[who]
+        kind = kinds[who % 2]
+        return host.book(kind, start, email=f"{person}@example.com", name=person)
+
+    def act() -> None:
+        subscribe(twin, host)
+        booked.extend(live(steps, book, lambda: twin.clock.advance(timedelta(hours=1))))
+
+    bodies = posted(twin, act)
+    truth = {
+        one.uri: (
+            "accepted" if one.is_live else "cancelled",
+            one.invitee.no_show is not None,
+            one.event.starts_at,
+        )
+        for one in booked
+    }
+    assert joined(told(calendly.read_delivery, shaken(data, bodies))) == truth
+
+
+def subscribe(twin: CalendlyTwin, host: Host) -> None:
+    """Register a webhook as the API would."""
+    twin.store.known.subscriptions["s1"] = Subscription(
+        id="s1",
+        url=HOOK,
+        events=sorted(calendly.TRIGGERS),
+        scope="user",
+        organization=host.user.organization,
+        user=host.uri,
+        creator=host.uri,
+        created_at=NOW,
+        updated_at=NOW,
+        signing_key="k",
+        by_app=False,
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS, data=st.data(), needs_approval=st.booleans(), partial=st.booleans())
+def test_calcoms_deliveries_add_up_to_what_its_people_did(
+    steps: list[Step], data: st.DataObject, needs_approval: bool, partial: bool
+) -> None:
+    twin = CalcomTwin(ManualClock(NOW))
+    twin.behaviour.partial = partial
+    host = twin.host("ana@example.org")
+    kinds = [
+        host.event_type("Call", needs_approval=needs_approval),
+        host.event_type("Class", seats=3),
+    ]
+    booked: list[Booked] = []
+
+    def book(who: int, start: datetime) -> Booked:
+        person = PEOPLE[who]
+        kind = kinds[who % 2]
+        made = host.book(kind, start, email=f"{person}@example.com", name=person)
+        if needs_approval and who == 0:
+            made.approve()
+        return made
+
+    def act() -> None:
+        host.add_webhook(HOOK, secret="s")
+        booked.extend(live(steps, book, lambda: twin.clock.advance(timedelta(hours=1))))
+
+    bodies = posted(twin, act)
+    known = {
+        one.uid if one.seat_id is None else f"{one.uid}#{one.seat_id}": one
+        for one in booked
+    }
+    found = joined(told(calcom.read_delivery, shaken(data, bodies)))
+    assert set(found) == set(known)
+    for key, one in known.items():
+        state = one.row.status.lower() if one.is_live else "cancelled"
+        assert found[key][0] == state
+        assert found[key][2] == one.row.starts_at
+        if one.is_live:
+            assert found[key][1] == one.attendee.absent
+
+
+def shaken(data: st.DataObject, bodies: list[str]) -> list[str]:
+    """Return all of them in any order, and some of them again."""
+    if not bodies:
+        return []
+    again = data.draw(st.lists(st.sampled_from(bodies), max_size=5))
+    return data.draw(st.permutations([*bodies, *again]))
