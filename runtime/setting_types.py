@@ -1,6 +1,7 @@
 """What the value of a setting can be, each with the words that say so."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -8,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from runtime.sealing import Keyring
+
+TENANT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,13 @@ def _networks(value: str) -> str:
     return value
 
 
+def _tenant(value: str) -> str:
+    # It becomes a part of a path.
+    if not TENANT.fullmatch(value):
+        raise ValueError
+    return value
+
+
 PostgresUrl = Annotated[
     SecretStr,
     AfterValidator(_postgres_url),
@@ -84,6 +94,11 @@ SecretKeys = Annotated[
 ]
 Networks = Annotated[
     str, AfterValidator(_networks), Expected("networks like 10.0.0.0/8,127.0.0.1/32")
+]
+Tenant = Annotated[
+    str,
+    AfterValidator(_tenant),
+    Expected("common, organizations, consumers, or a tenant's id or domain"),
 ]
 Port = Annotated[int, Field(ge=0, le=65535), Expected("a port, 0 to 65535")]
 Seconds = Annotated[int, Field(ge=1, le=86400), Expected("whole seconds, 1 to 86400")]

@@ -20,6 +20,7 @@ from runtime.setting_types import (
     PublicUrl,
     Seconds,
     SecretKeys,
+    Tenant,
 )
 from runtime.settings_reading import Settings, SettingsError, missing, read
 
@@ -96,7 +97,34 @@ class _Google(Settings):
         raise missing("google_client_secret" if secret is None else "google_client_id")
 
 
-class ReceiverSettings(_Program, _Google):
+class _Microsoft(Settings):
+    """The OAuth client, for those who make connections and those who use them."""
+
+    microsoft_client_id: str | None = Field(
+        None, description="The OAuth client that Outlook connections are made with."
+    )
+    microsoft_client_secret: SecretStr | None = Field(
+        None, description="The secret of MICROSOFT_CLIENT_ID."
+    )
+    microsoft_tenant: Tenant = Field(
+        "common",
+        description="Whose accounts may connect: `common`, `organizations`, "
+        "`consumers`, or one tenant by its id.",
+    )
+
+    @field_validator("microsoft_client_secret")
+    @classmethod
+    def _with_microsoft_client_id(
+        cls, secret: SecretStr | None, info: ValidationInfo
+    ) -> SecretStr | None:
+        if (secret is None) == (info.data.get("microsoft_client_id") is None):
+            return secret
+        raise missing(
+            "microsoft_client_secret" if secret is None else "microsoft_client_id"
+        )
+
+
+class ReceiverSettings(_Program, _Google, _Microsoft):
     """Settings of webhook_api."""
 
     receiver_database_url: PostgresUrl | None = Field(
@@ -139,7 +167,7 @@ class ReceiverSettings(_Program, _Google):
         return self._access(self.connect_database_url, "webhook_connect")
 
 
-class WorkerSettings(_Program, _Google):
+class WorkerSettings(_Program, _Google, _Microsoft):
     """Settings of the worker."""
 
     worker_database_url: PostgresUrl | None = Field(
@@ -173,6 +201,15 @@ class WorkerSettings(_Program, _Google):
     google_auth_url: BaseUrl = Field(
         "https://oauth2.googleapis.com",
         description="Google's OAuth server, or a twin of it: `/token` is added.",
+    )
+    microsoft_api_url: BaseUrl = Field(
+        "https://graph.microsoft.com/v1.0",
+        description="Microsoft Graph, or a twin or proxy of it.",
+    )
+    microsoft_auth_url: BaseUrl = Field(
+        "https://login.microsoftonline.com",
+        description="Microsoft's OAuth server, or a twin of it: "
+        "`/{tenant}/oauth2/v2.0/token` is added.",
     )
 
     _or_database_url = field_validator("worker_database_url")(_or_database_url)

@@ -15,20 +15,24 @@ from starlette.types import Message, Receive, Scope, Send
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 # What follows an unread body is not worth reading: the connection ends.
 CLOSE: Final = {"connection": "close"}
+NO_SNIFFING: Final = {"x-content-type-options": "nosniff"}
 RETRY_SOON: Final = {"retry-after": "2"}
 # Beside what ASGI says of a head: all that follows the server's own headers, as bytes.
 WHOLE: Final = "supacal.whole"
 
 
 class Answer(Response):
-    """A whole JSON response, to be sent as often as needed."""
+    """A whole response, to be sent as often as needed: JSON, if it is not bytes."""
 
     def __init__(
-        self, status: int, content: object, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        status: int,
+        content: object,
+        headers: Mapping[str, str] = NO_HEADERS,
+        media_type: str = "application/json",
     ) -> None:
-        super().__init__(
-            msgspec.json.encode(content), status, headers, "application/json"
-        )
+        body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+        super().__init__(body, status, headers, media_type)
         self.closes = headers.get("connection") == "close"
         self._start: Message = {
             "type": "http.response.start",
@@ -61,8 +65,15 @@ def refusal(
     return Answer(status, {"error": {"code": code, "message": message}}, headers)
 
 
+def echo(text: str) -> Answer:
+    """Answer a provider's question with its own words, which no browser may render."""
+    return Answer(200, text.encode(), NO_SNIFFING, "text/plain")
+
+
 VERIFIED = Answer(200, {"status": "verified"})
 ACCEPTED = Answer(200, {"status": "accepted"})
+# For those to whom 200 would say that the work is done, too.
+QUEUED = Answer(202, {"status": "accepted"})
 IGNORED = Answer(200, {"status": "ignored"})
 
 BAD_REQUEST = refusal(400, "bad_request", "This is not an HTTP request.", CLOSE)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from providers.receivers import RECEIVERS
 from runtime.clock import Clock, SystemClock
 from runtime.settings import ReceiverSettings
 from webhook_api import answers
+from webhook_api.answers import Answer
 from webhook_api.batcher import Batcher
 from webhook_api.handshakes import self_test
 from webhook_api.journal import Journal
@@ -34,8 +36,16 @@ PATHS: Mapping[Provider, tuple[str, ...]] = {
         "/webhooks/calendar/google",
         "/api/calendar/webhook",
     ),
+    Provider.MICROSOFT: ("/webhooks/microsoft", "/webhooks/microsoft/lifecycle"),
 }
 TEST_PATHS: Mapping[Provider, str] = {Provider.GOOGLE: "/api/calendar/webhook/test"}
+
+
+class Particulars(TypedDict, total=False):
+    """In what a provider's endpoint differs from the others."""
+
+    accepted: Answer
+    body_bytes: int
 
 
 class Receiver(Starlette):
@@ -101,7 +111,8 @@ class Receiver(Starlette):
                 limits=self.limits,
                 batcher=self.batcher,
                 refusals=self.refusals,
-                handshake=self_test(provider, settings, path=paths[0]),
+                self_test=self_test(provider, settings, path=paths[0]),
+                **self._particulars(provider),
             )
             for provider, paths in PATHS.items()
         }
@@ -110,6 +121,11 @@ class Receiver(Starlette):
             for provider, paths in PATHS.items()
             for path in paths
         }
+
+    def _particulars(self, provider: Provider) -> Particulars:
+        if provider is not Provider.MICROSOFT:
+            return {}
+        return {"accepted": answers.QUEUED, "body_bytes": self.limits.batch_bytes}
 
     def _watch(self) -> None:
         self.metrics.watch(

@@ -14,6 +14,12 @@ REQUIRED: Mapping[Provider, tuple[str, ...]] = {
         "google_client_id",
         "google_client_secret",
     ),
+    Provider.MICROSOFT: (
+        "supacal_secret_keys",
+        "supacal_public_url",
+        "microsoft_client_id",
+        "microsoft_client_secret",
+    ),
 }
 
 

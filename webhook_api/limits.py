@@ -8,6 +8,7 @@ class Limits:
     """The receiver's bounds; each keeps some memory or some wait finite."""
 
     body_bytes: int = 65_536
+    batch_bytes: int = 1_048_576  # of Graph, which sends many items in one request
     # Senders that dawdle hold a connection; honest ones send a request in one piece.
     headers_read_s: float = 10
     body_read_s: float = 5

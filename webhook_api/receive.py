@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from providers.errors import InvalidNotification
 from providers.model import Provider
-from providers.protocols import Receiver
+from providers.protocols import Receiver, ShakesHands
 from runtime.clock import Clock
 from runtime.sealing import Keyring
 from webhook_api import answers
@@ -55,7 +55,9 @@ class Endpoint:
         limits: Limits,
         batcher: Batcher,
         refusals: Refusals,
-        handshake: Answer,
+        self_test: Answer,
+        accepted: Answer = answers.ACCEPTED,
+        body_bytes: int | None = None,
     ) -> None:
         self._provider = provider
         self._receiver = receiver
@@ -64,7 +66,10 @@ class Endpoint:
         self._limits = limits
         self._batcher = batcher
         self._refusals = refusals
-        self._handshake = handshake
+        self._self_test = self_test
+        self._accepted = accepted
+        self._body_bytes = body_bytes or limits.body_bytes
+        self._shaker = receiver if isinstance(receiver, ShakesHands) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(scope, receive)
@@ -79,7 +84,7 @@ class Endpoint:
                 case "POST":
                     return await self._receive(scope, receive)
                 case "GET" | "HEAD":
-                    return self._handshake
+                    return self._self_test
                 case _:
                     refused = Refused(NOT_ALLOWED, "method not allowed")
                     return self._refuse(scope, refused)
@@ -98,6 +103,9 @@ class Endpoint:
             for name, value in scope["headers"]
         }
         body = await self._body(headers, receive)
+        asked = self._asked(scope)
+        if asked is not None:
+            return answers.echo(asked)
         now = self._clock.now()
         try:
             notifications = self._receiver.read(
@@ -112,6 +120,12 @@ class Endpoint:
             raise Refused(answers.MALFORMED, "body is not JSON")
         return await self._store([Delivery(one, now) for one in notifications])
 
+    def _asked(self, scope: Scope) -> str | None:
+        """Return what is to be answered where a provider only asks who is there."""
+        if self._shaker is None or not scope["query_string"]:
+            return None
+        return self._shaker.handshake(scope["query_string"].decode("latin-1"))
+
     async def _store(self, deliveries: list[Delivery]) -> Answer:
         try:
             waiting = [self._batcher.submit(delivery) for delivery in deliveries]
@@ -121,7 +135,7 @@ class Endpoint:
         outcome = _worst([await one for one in waiting])
         if outcome is Outcome.ACCEPTED:
             is_hello = deliveries[0].notification.kind == "hello"
-            return answers.VERIFIED if is_hello else answers.ACCEPTED
+            return answers.VERIFIED if is_hello else self._accepted
         if outcome is Outcome.IGNORED:
             return answers.IGNORED
         raise Refused(NOT_STORED[outcome], outcome.value)
@@ -130,7 +144,7 @@ class Endpoint:
         length = headers.get("content-length")
         if length is None and "transfer-encoding" not in headers:
             return b""
-        if length is not None and _size(length) > self._limits.body_bytes:
+        if length is not None and _size(length) > self._body_bytes:
             raise Refused(answers.BODY_TOO_LARGE, "body too large")
         if length == "0":
             return b""
@@ -147,7 +161,7 @@ class Endpoint:
             if message["type"] == "http.disconnect":
                 raise Refused(answers.BODY_TOO_SLOW, "sender left")
             body += message.get("body", b"")
-            if len(body) > self._limits.body_bytes:
+            if len(body) > self._body_bytes:
                 raise Refused(answers.BODY_TOO_LARGE, "body too large")
             if not message.get("more_body", False):
                 return bytes(body)

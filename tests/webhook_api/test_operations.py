@@ -22,17 +22,20 @@ from webhook_api.deliveries import Delivery
 from webhook_api.journal import LINES_A_FLUSH
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "webhooks.md"
-GETS = [*(p for paths in PATHS.values() for p in paths), *TEST_PATHS.values()]
+GETS = [
+    *((path, one.value) for one, paths in PATHS.items() for path in paths),
+    *((path, one.value) for one, path in TEST_PATHS.items()),
+]
 
 
-@pytest.mark.parametrize("path", GETS)
+@pytest.mark.parametrize(("path", "provider"), GETS)
 async def test_the_endpoint_says_that_it_is_reached_and_what_is_missing(
-    client: httpx2.AsyncClient, path: str
+    client: httpx2.AsyncClient, path: str, provider: str
 ) -> None:
     response = await client.get(path)
     assert response.status_code == 200
     told = response.json()
-    assert (told["status"], told["provider"]) == ("reachable", "google")
+    assert (told["status"], told["provider"]) == ("reachable", provider)
     assert told["configured"] is False
     assert "SUPACAL_PUBLIC_URL" in told["missing"]
     assert KEYS not in response.text
