@@ -14,6 +14,7 @@ language plpgsql
 security definer -- the receiver's role may execute this function and nothing else
 set search_path = ''
 set lock_timeout = '2s' -- better a 503 now than a provider's time-out
+set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; and planned once
 as $$
 #variable_conflict use_column
 declare
@@ -63,19 +64,6 @@ begin
     from known
   ),
 
-  -- The hello brings the resource id: with it a channel can be stopped whose creation was
-  -- never answered.
-  greeted as (
-    insert into sync.channel_state as state (channel_id, resource_id, hello_at)
-    select distinct on (known.channel_id)
-      known.channel_id, known.headers ->> 'resource_id', known.received_at
-    from known
-    where known.kind = 'hello'
-    order by known.channel_id
-    on conflict (channel_id) do update
-    set resource_id = excluded.resource_id, hello_at = excluded.hello_at
-  ),
-
   -- One provider channel may serve several organizations: every enabled calendar of the same
   -- account and calendar is woken.
   woken as (
@@ -83,10 +71,12 @@ begin
     from channels
     join public.calendars as calendar
       on calendar.provider_calendar_id = channels.provider_calendar_id and calendar.sync_enabled
-    join public.calendar_connections as connection
-      on connection.id = calendar.connection_id
-      and connection.provider = channels.provider
-      and connection.account_email = channels.account_email
+      and (calendar.connection_id = channels.connection_id or exists (
+        select 1 from public.calendar_connections as connection
+        where connection.id = calendar.connection_id
+          and connection.provider = channels.provider
+          and connection.account_email = channels.account_email
+      ))
     where channels.id in (select known.channel_id from known where known.kind = 'change')
   ),
 
@@ -117,6 +107,20 @@ begin
       array_fill(1::smallint, array[cardinality(v_kinds)]),
       array_fill(v_now, array[cardinality(v_kinds)])
     );
+  end if;
+
+  -- The hello brings the resource id: with it a channel can be stopped whose creation was
+  -- never answered.
+  if 'hello' = any (p_kind) then
+    insert into sync.channel_state as state (channel_id, resource_id, hello_at)
+    select distinct on (request.channel_id)
+      request.channel_id, request.headers::jsonb ->> 'resource_id', request.received_at
+    from unnest(p_channel_id, p_kind, p_headers, p_received_at, v_outcomes)
+      as request (channel_id, kind, headers, received_at, outcome)
+    where request.kind = 'hello' and request.outcome = 'accepted'
+    order by request.channel_id
+    on conflict (channel_id) do update
+    set resource_id = excluded.resource_id, hello_at = excluded.hello_at;
   end if;
 
   return query
