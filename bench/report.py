@@ -13,7 +13,7 @@ INTRODUCTION = f"""# Measurements
 Written by `{COMMAND}`: every line beside what one would use instead, in one run, round
 by round in turn. A ratio is taken within each round, so that whatever disturbs the
 machine disturbs both sides; it is told as the middle of the rounds with the lowest and
-the highest, and judged by the middle. Absolute figures are this machine's; ratios travel.
+the highest, and judged by the middle. Absolute figures are of one machine.
 """
 
 

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-import msgspec
-
+from bench.calendars import queries
 from bench.events import event
 from bench.ground import Ground
 from bench.measure import Claim, Result, Spread, percentile
 from bench.waiting import until
 from bench.whole_path import WholePath, whole_path
 from local_stack.twins.google import Event
-from sql import queries as product
 
 NAME = "callback"
 TITLE = "POST → Realtime callback by broadcast, Google's twin answering at once"
@@ -65,36 +63,26 @@ async def _follow(path: WholePath, place: int, title: str) -> Mapping[str, float
         heard_at = await heard
 
     async def recorded() -> object:
-        return await product.tour.run_after(
+        return await queries.callback.run(
             path.database, calendar_id=path.calendar_id, since=began
         )
 
     await until(recorded, within_s=LIMIT_S)
-    run = await product.tour.run_after(
+    run = await queries.callback.run(
         path.database, calendar_id=path.calendar_id, since=began
     )
     push = next(one for one in path.twin.pushes.log if one.sent_at >= began)
-    delivery = await product.tour.first_delivery(path.database, since=began)
-    answered_ms = msgspec.json.decode(run["steps"])["answered"]
     moments = [
         push.sent_at,
-        delivery["committed_at"],
+        await queries.callback.delivery_at(path.database, since=began),
         run["started_at"],
-        run["started_at"] + timedelta(milliseconds=answered_ms),
-        await _committed_at(path, title),
+        run["started_at"] + timedelta(milliseconds=run["answered_ms"]),
+        await queries.callback.committed_at(path.database, title=title),
         heard_at,
     ]
     spans = pairwise(moments)
     took = [(after - before).total_seconds() * 1000 for before, after in spans]
     return dict(zip(HOPS, took, strict=True))
-
-
-async def _committed_at(path: WholePath, title: str) -> datetime:
-    meetings = product.tour.meetings(path.database, calendar_id=path.calendar_id)
-    ids = [row["meeting_id"] async for row in meetings if row["title"] == title]
-    states = product.tour.meeting_states(path.database, ids=ids)
-    times: list[datetime] = [row["committed_at"] async for row in states]
-    return max(times)
 
 
 def _judge(

@@ -29,3 +29,20 @@ select calendar.backfill = 'complete' and exists (
 )
 from public.calendars as calendar
 where calendar.id = :calendar_id;
+
+-- name: delivery_at$
+select pg_xact_commit_timestamp(delivery.xmin) from sync.webhook_deliveries as delivery
+where delivery.kind = 'change' and delivery.received_at >= :since
+order by delivery.received_at
+limit 1;
+
+-- name: run^
+select run.started_at, (run.steps ->> 'answered')::float8 as answered_ms from sync.runs as run
+where run.kind = 'pull' and run.subject_id = :calendar_id and run.started_at >= :since
+  and run.outcome = 'done'
+order by run.started_at
+limit 1;
+
+-- name: committed_at$
+select pg_xact_commit_timestamp(meeting.xmin) from public.meetings as meeting
+where meeting.title = :title;
