@@ -85,12 +85,21 @@ class Account:
         self._ciphertext: bytes | None = row["ciphertext"]
         self._tokens: StoredTokens | None = None
         self.api_calls = 0
+        self._projection: str = row.get("projection", "")
         self.client: Client = CLIENTS[self._provider](
             shared.http,
             shared.api_url(self._provider),
             self._access_token,
-            projection=row.get("projection", "").encode(),
+            projection=self._projection.encode(),
         )
+
+    @property
+    def cursor_parameters(self) -> str:
+        """What a cursor stands for: what was asked, and what was made of the answers.
+
+        Where a setting of projection changed under a round, its cursor is worthless.
+        """
+        return " ".join([self.client.parameters, self._projection]).rstrip()
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make one call; an access token found expired is refreshed, once.

@@ -46,7 +46,7 @@ class Pages:
 
     @property
     def cursor_parameters(self) -> str:
-        return self._client.parameters
+        return self._account.cursor_parameters
 
     def changes(
         self, cursor: str | None, since: datetime | None

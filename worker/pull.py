@@ -47,7 +47,7 @@ class Pull:
     ) -> Outcome:
         if (
             calendar["cursor"] is not None
-            and calendar["cursor_parameters"] == account.client.parameters
+            and calendar["cursor_parameters"] == account.cursor_parameters
         ):
             # Where the provider forgot where we stopped, all of it is read.
             with suppress(CursorExpired):

@@ -27,7 +27,8 @@ begin
     calendar.id, connection.id, connection.provider, calendar.provider_calendar_id,
     calendar.kind,
     -- What decides, besides an event's content, whether and how it becomes a meeting.
-    coalesce(calendar.event_tag, ''),
+    case calendar.direction when 'outbound' then 'outbound ' else '' end
+      || coalesce(calendar.event_tag, ''),
     calendar.backfill,
     case when calendar.full_round_asked_at is null then state.cursor end,
     state.cursor_parameters,

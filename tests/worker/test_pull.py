@@ -468,6 +468,36 @@ async def test_a_full_round_that_is_asked_for_in_a_pull_comes_after_it(
     assert (await world.calendar(calendar_id))["full_round_asked_at"] is None
 
 
+async def test_a_cursor_of_another_tag_is_worthless(world: World) -> None:
+    # The tag changed between what the round read first and what it read last.
+    calendar = world.account.primary
+    calendar.add("Visit #client", coming())
+    calendar.add("Lunch", coming())
+    calendar_id = await synced(world, calendar)
+    await world.change(calendar_id, event_tag="#client")
+    await world.database.execute("update calendars set full_round_asked_at = null")
+
+    await world.pull(calendar_id)
+
+    assert len(await world.meetings(calendar_id)) == 1
+
+
+async def test_an_outbound_calendar_makes_no_meetings_of_what_it_has(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    calendar_id = await synced(world, calendar)
+    await world.change(calendar_id, direction="outbound")
+    await world.work("pull")
+    calendar.add("Lunch", coming())
+    await world.pull(calendar_id)
+    assert await world.meetings(calendar_id) == {}
+
+    await world.change(calendar_id, direction="two_way")
+    await world.work("pull")
+    assert len(await world.meetings(calendar_id)) == 1
+
+
 async def test_another_set_of_parameters_makes_the_cursor_worthless(
     world: World,
 ) -> None:
