@@ -18,12 +18,14 @@ async function clientOf(user, key = facts.anon_key) {
   return client
 }
 
-async function eventually(check, what) {
+async function eventually(check, what, heard) {
   const giveUpAt = Date.now() + PATIENCE_MS
   for (;;) {
     const answer = check()
     if (answer) return answer
-    if (Date.now() > giveUpAt) throw new Error(`not in time: ${what}`)
+    if (Date.now() > giveUpAt) {
+      throw new Error(`not in time: ${what}; heard ${JSON.stringify(heard)}`)
+    }
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
@@ -71,12 +73,21 @@ const table = hers.from('clients')
 const row = { organization_id: ada.organization, name: 'Grace' }
 const added = await table.insert(row).select().single()
 const id = added.data.id
+const about = (one) => (one.record ?? one.new)?.id ?? (one.old_record ?? one.old)?.id
+const ofRow = (heard) => heard.filter((one) => about(one) === id)
+// Who may see a row is asked when its change is looked at: a row that is gone by then is
+// nobody's any more. So each change is heard before the next is made.
+const hear = (count) =>
+  eventually(() => ofRow(changes.heard).length >= count, `row change ${count}`, changes)
+await hear(1)
 const updated = await table.update({ name: 'Hopper' }).eq('id', id).select().single()
 const seenByBen = await his.from('clients').select('*').eq('id', id)
 const changedByBen = await his.from('clients').update({ name: 'B' }).eq('id', id).select()
 const addedByBen = await his.from('clients').insert(row)
 const seenByNobody = await nobody.from('clients').select('*')
+await hear(2)
 const deleted = await service.from('clients').delete().eq('id', id)
+await hear(3)
 
 const mark = await his
   .from('clients')
@@ -84,12 +95,10 @@ const mark = await his
   .select()
   .single()
 
-const about = (one) => (one.record ?? one.new)?.id ?? (one.old_record ?? one.old)?.id
-const ofRow = (heard) => heard.filter((one) => about(one) === id)
-await eventually(() => ofRow(topic.heard).length >= 3, 'three broadcasts')
-await eventually(() => ofRow(changes.heard).length >= 3, 'three row changes')
-await eventually(() => hisTopic.heard.some((one) => about(one) === mark.data.id), 'mark')
-await eventually(() => hisChanges.heard.some((one) => about(one) === mark.data.id), 'mark')
+const isMarked = ({ heard }) => heard.some((one) => about(one) === mark.data.id)
+await eventually(() => ofRow(topic.heard).length >= 3, 'broadcasts', topic)
+await eventually(() => isMarked(hisTopic), "the mark's broadcast", hisTopic)
+await eventually(() => isMarked(hisChanges), "the mark's row change", hisChanges)
 
 console.log(
   JSON.stringify({

@@ -187,7 +187,10 @@ async def test_postgres_changes_tell_members_of_each_insert_update_and_delete(
     row = {"organization_id": str(ada.organization), "name": "Grace"}
     added = (await client.table("clients").insert(row).execute()).data[0]
     key = added["id"]
+    # Who may see a row is asked when its change is looked at: one at a time.
+    await eventually(lambda: of(heard, "INSERT", key), within_s=10)
     await client.table("clients").update({"name": "Hopper"}).eq("id", key).execute()
+    await eventually(lambda: of(heard, "UPDATE", key), within_s=10)
     await service.table("clients").delete().eq("id", key).execute()
     removed = await eventually(lambda: of(heard, "DELETE", key), within_s=10)
     assert of(heard, "INSERT", key)[0]["record"] == added
