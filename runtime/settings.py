@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from runtime.booking_settings import BookingCalls, BookingDeliveries
 from runtime.sealing import Keyring
 from runtime.setting_types import (
     BaseUrl,
@@ -124,7 +125,7 @@ class _Microsoft(Settings):
         )
 
 
-class ReceiverSettings(_Program, _Google, _Microsoft):
+class ReceiverSettings(_Program, _Google, _Microsoft, BookingDeliveries):
     """Settings of webhook_api."""
 
     receiver_database_url: PostgresUrl | None = Field(
@@ -167,7 +168,7 @@ class ReceiverSettings(_Program, _Google, _Microsoft):
         return self._access(self.connect_database_url, "webhook_connect")
 
 
-class WorkerSettings(_Program, _Google, _Microsoft):
+class WorkerSettings(_Program, _Google, _Microsoft, BookingCalls):
     """Settings of the worker."""
 
     worker_database_url: PostgresUrl | None = Field(
