@@ -14,7 +14,7 @@ language plpgsql
 security definer -- the receiver's role may execute this function and nothing else
 set search_path = ''
 set lock_timeout = '2s' -- better a 503 now than a provider's time-out
-set plan_cache_mode = force_generic_plan -- batches are small: by index, never a scan; and planned once
+set plan_cache_mode = force_generic_plan -- by index, never a scan; and planned once
 as $$
 #variable_conflict use_column
 declare
