@@ -143,6 +143,20 @@ begin
       lease = null
     from sorted
     where task.id = sorted.id and sorted.verdict <> 'free'
+  ),
+
+  -- Nobody is left to tell that such a run failed.
+  alerted as (
+    insert into public.sync_alerts (organization_id, kind, subject_id, message, remedy, since)
+    select
+      connection.organization_id, 'task_failing', task.subject_id,
+      format('%s has failed %s times: the lease ran out', task.kind, task.attempts),
+      'A worker dies or stalls over it each time: look into the workers'' logs.', v_now
+    from sorted
+    join sync.tasks as task on task.id = sorted.id
+    left join public.calendar_connections as connection on connection.id = task.connection_id
+    where sorted.verdict = 'lease lost' and task.attempts >= 8
+    on conflict (kind, subject_id) where resolved_at is null do nothing
   )
 
   update sync.tasks as task

@@ -133,6 +133,21 @@ async def test_what_kills_its_workers_is_not_tried_again_for_each_notification(
     assert (await state(database, subject))["run_at"] > clock.now
 
 
+async def test_what_kills_its_workers_again_and_again_raises_an_alert(
+    database: Connection, worker: Connection, clock: DatabaseClock
+) -> None:
+    subject = await request(worker)
+    for _ in range(20):
+        await claim(worker)
+        await clock.advance(hours=2)
+
+    alerts = await database.fetch("select subject_id, kind, message from sync_alerts")
+    assert [(one["subject_id"], one["kind"]) for one in alerts] == [
+        (subject, "task_failing")
+    ]
+    assert "the lease ran out" in alerts[0]["message"]
+
+
 async def test_a_user_is_served_before_any_number_of_polls(
     database: Connection, worker: Connection, clock: DatabaseClock
 ) -> None:
