@@ -57,7 +57,8 @@ class Page(msgspec.Struct, frozen=True):
     """One answer of a list: the cursor comes on the last page only.
 
     What vanished is gone, or only out of the window: those of them that are known are
-    to be read by id. A touched series did not come itself: expand it again.
+    to be read by id, and a series that is still there is to be expanded again. So is a
+    touched one, which did not come itself.
     """
 
     items: list[Item]

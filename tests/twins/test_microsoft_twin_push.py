@@ -229,7 +229,7 @@ async def test_a_host_of_slow_answers_gets_its_items_late(
     endpoint.delay_s = 0.03
     agenda.add("Review", berlin(24, 9))
     await outlook.pushes.drain()
-    assert outlook.pushes.hosts["hooks.test"].state == "slow"
+    assert outlook.pushes.hosts.state("https://hooks.test/ms") == "slow"
     endpoint.delay_s = 0
     agenda.add("Lunch", berlin(24, 12))
     await outlook.pushes.drain()
@@ -241,11 +241,11 @@ async def test_a_dropped_host_loses_items_and_is_told_so_at_the_end(
     graph: Graph, outlook: MicrosoftTwin, agenda: Calendar, endpoint: Endpoint
 ) -> None:
     await graph.subscribe(lifecycleNotificationUrl="https://hooks.test/ms/lifecycle")
-    outlook.pushes.judge("hooks.test", "drop")
+    outlook.pushes.hosts.judge("hooks.test", "drop")
     agenda.add("Review", berlin(24, 9))
     await outlook.pushes.drain()
     assert endpoint.items == []
-    outlook.pushes.judge("hooks.test", "normal")
+    outlook.pushes.hosts.judge("hooks.test", "normal")
     assert outlook.say_all_missed() == 1
     await outlook.pushes.drain()
     assert endpoint.kinds() == ["missed"]

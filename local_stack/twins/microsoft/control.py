@@ -187,7 +187,7 @@ class ControlRoutes:
         return {"told": say(request.path_params["id"])}
 
     def _judge(self, request: Request, body: dict[str, Any]) -> Any:
-        self._twin.pushes.judge(request.path_params["host"], body["state"])
+        self._twin.pushes.hosts.judge(request.path_params["host"], body["state"])
         return {}
 
     def _share(self, calendar: Calendar, body: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from time import perf_counter
 from typing import Literal, TypeAlias
 from urllib.parse import quote, urlsplit
@@ -19,6 +19,7 @@ import msgspec
 
 from local_stack.twins.microsoft.behaviour import Behaviour
 from local_stack.twins.microsoft.errors import ApiError
+from local_stack.twins.microsoft.hosts import Hosts
 from local_stack.twins.microsoft.ids import etag
 from local_stack.twins.microsoft.state import AccountState, Change, ChangeType, Json
 from local_stack.twins.microsoft.subscriptions import Subscription
@@ -27,7 +28,6 @@ from local_stack.twins.switchboard import PUSH_FAULTS, FaultKind, Switchboard
 from runtime.clock import Clock, SystemClock
 
 Outcome: TypeAlias = Literal["delivered", "retrying", "lost", "dropped"]
-State: TypeAlias = Literal["normal", "slow", "drop"]
 
 LOG_LENGTH = 20_000
 HELD_AT_MOST_S = 1.0
@@ -60,16 +60,6 @@ class PushRecord:
     outcome: Outcome
 
 
-@dataclass
-class Health:
-    """What Graph thinks of one host."""
-
-    answers: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    state: State = "normal"
-    until: datetime | None = None
-    missed: set[str] = field(default_factory=set)
-
-
 class PushSender(Outbox):
     """Sends notifications from the event loop that serves the twin."""
 
@@ -86,7 +76,7 @@ class PushSender(Outbox):
         self.wall = wall or SystemClock()
         self.log: deque[PushRecord] = deque(maxlen=LOG_LENGTH)
         self.listeners: list[Callable[[PushRecord], None]] = []
-        self.hosts: dict[str, Health] = {}
+        self.hosts = Hosts(behaviour, self.wall)
         self._account = account
         self._waiting: dict[str, list[Notice]] = {}
         self._held: dict[str, asyncio.Event] = {}
@@ -148,12 +138,6 @@ class PushSender(Outbox):
             f"Subscription validation request failed. Notification endpoint {reason}.",
         )
 
-    def judge(self, host: str, state: State) -> None:
-        """Let a host be slow or dropped from now on, as if it had earned that."""
-        health = self.hosts.setdefault(host, Health())
-        health.state = state
-        health.until = self.wall.now() + timedelta(seconds=self.behaviour.drop_span_s)
-
     async def _deliver(self, notice: Notice) -> None:
         subscription = notice.subscription
         fault = self.switchboard.strike(
@@ -164,12 +148,12 @@ class PushSender(Outbox):
             kinds=PUSH_FAULTS,
         )
         kind = fault.kind if fault else None
-        if kind is FaultKind.DROP or self._state(notice.address) == "drop":
+        if kind is FaultKind.DROP or self.hosts.state(notice.address) == "drop":
             self._discard(notice)
             return
         if kind is FaultKind.DELAY and fault is not None:
             await asyncio.sleep(fault.delay_s)
-        if self._state(notice.address) == "slow":
+        if self.hosts.state(notice.address) == "slow":
             await asyncio.sleep(self.behaviour.slow_delay_s)
         if kind is FaultKind.REORDER:
             await self._hold_back(subscription.id)
@@ -203,7 +187,7 @@ class PushSender(Outbox):
         limits = (self.behaviour.answer_limit_s, self.behaviour.retry_limit_s)
         sent_at, began = self.wall.now(), perf_counter()
         status = await self._post(notices, limits[min(attempt - 1, 1)])
-        self._judge(notices[0].address, perf_counter() - began)
+        self.hosts.note(notices[0].address, perf_counter() - began)
         delivered = status is not None and 200 <= status < 300
         last = attempt > self.behaviour.retry_limit
         outcome: Outcome = "delivered" if delivered else "lost" if last else "retrying"
@@ -224,31 +208,8 @@ class PushSender(Outbox):
             return None
         return answer.status_code
 
-    def _state(self, address: str) -> State:
-        health = self.hosts.setdefault(_host(address), Health())
-        if health.until is not None and self.wall.now() >= health.until:
-            health.state, health.until = "normal", None
-            health.answers.clear()
-        return health.state
-
-    def _judge(self, address: str, seconds: float) -> None:
-        behaviour, host = self.behaviour, _host(address)
-        health = self.hosts.setdefault(host, Health())
-        health.answers.append(seconds)
-        count = len(health.answers)
-        if count < behaviour.judged_after or health.state != "normal":
-            return
-        slow = sum(1 for one in health.answers if one >= behaviour.answer_limit_s)
-        dropped = sum(1 for one in health.answers if one >= behaviour.retry_limit_s)
-        if dropped / count > behaviour.drop_share:
-            self.judge(host, "drop")
-        elif slow / count > behaviour.slow_share:
-            self.judge(host, "slow")
-
     def _discard(self, notice: Notice) -> None:
-        self.hosts.setdefault(_host(notice.address), Health()).missed.add(
-            notice.subscription.id
-        )
+        self.hosts.of(notice.address).missed.add(notice.subscription.id)
         self._note([notice], 1, self.wall.now(), None, "dropped")
 
     async def _hold_back(self, subscription_id: str) -> None:
@@ -309,10 +270,6 @@ class PushSender(Outbox):
         self.log.append(record)
         for listener in self.listeners:
             listener(record)
-
-
-def _host(address: str) -> str:
-    return urlsplit(address).netloc
 
 
 def _nonce() -> str:

@@ -113,7 +113,7 @@ class MicrosoftTwin:
     def say_all_missed(self) -> int:
         """Say so to everybody whose items were discarded; returns to how many."""
         told = 0
-        for health in self.pushes.hosts.values():
+        for health in self.pushes.hosts.by_name.values():
             missed, health.missed = health.missed, set()
             live = (self.subscriptions.by_id.get(one) for one in sorted(missed))
             told += sum(
