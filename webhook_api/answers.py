@@ -83,6 +83,15 @@ MALFORMED = refusal(
 UNSTORABLE = refusal(
     400, "unstorable", "The database cannot hold this body: it is not valid JSON text."
 )
+CUSTOM_TEMPLATE = refusal(
+    400,
+    "custom_template",
+    "This webhook has a custom payload template. Remove it: in Cal.com's settings, "
+    "under Developer, Webhooks, choose the default payload.",
+)
+STALE = refusal(
+    401, "stale", "The signature is right, but too old; the account is read instead."
+)
 NOT_VERIFIED = refusal(
     401, "not_verified", "The delivery lacks the secret of one of our channels."
 )

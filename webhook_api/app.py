@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TypedDict
 
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,12 +14,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from providers.model import Provider
-from providers.receivers import RECEIVERS
+from providers.receivers import RECEIVERS, booking_receivers
 from runtime.clock import Clock, SystemClock
 from runtime.settings import ReceiverSettings
 from webhook_api import answers
 from webhook_api.answers import Answer
 from webhook_api.batcher import Batcher
+from webhook_api.bookings import BookingEndpoint
 from webhook_api.handshakes import self_test
 from webhook_api.journal import Journal
 from webhook_api.limits import Limits
@@ -38,7 +40,23 @@ PATHS: Mapping[Provider, tuple[str, ...]] = {
     ),
     Provider.MICROSOFT: ("/webhooks/microsoft", "/webhooks/microsoft/lifecycle"),
 }
-TEST_PATHS: Mapping[Provider, str] = {Provider.GOOGLE: "/api/calendar/webhook/test"}
+# New webhooks get the first of each; the others are for those made by hand.
+BOOKING_PATHS: Mapping[Provider, tuple[str, ...]] = {
+    Provider.CALENDLY: (
+        "/webhooks/calendly/{channel_id}",
+        "/webhooks/calendly",
+        "/api/calendly/webhook",
+    ),
+    Provider.CALCOM: (
+        "/webhooks/calcom/{channel_id}",
+        "/webhooks/calcom",
+        "/api/webhooks/calcom",
+    ),
+}
+TEST_PATHS: Mapping[Provider, str] = {
+    Provider.GOOGLE: "/api/calendar/webhook/test",
+    Provider.CALENDLY: "/api/calendly/webhook/test",
+}
 
 
 class Particulars(TypedDict, total=False):
@@ -81,8 +99,9 @@ class Receiver(Starlette):
         super().__init__(
             routes=[
                 *(Route(path, app) for path, app in self._endpoints.items()),
+                *self._booking_routes(settings, clock),
                 *(
-                    get(path, self_test(provider, settings, path=PATHS[provider][0]))
+                    get(path, self_test(provider, settings, path=_address(provider)))
                     for provider, path in TEST_PATHS.items()
                 ),
                 *operations(self.store, self.metrics),
@@ -122,6 +141,29 @@ class Receiver(Starlette):
             for path in paths
         }
 
+    def _booking_routes(self, settings: ReceiverSettings, clock: Clock) -> list[Route]:
+        receivers = booking_receivers(
+            calendly_key=_told(settings.calendly_webhook_signing_key),
+            calendly_tolerance=settings.signature_tolerance,
+            calcom_secret=_told(settings.calcom_webhook_secret),
+        )
+        routes: list[Route] = []
+        for provider, paths in BOOKING_PATHS.items():
+            never_again = provider is Provider.CALCOM
+            endpoint = BookingEndpoint(
+                provider,
+                receivers[provider],
+                keyring=settings.keyring,
+                clock=clock,
+                limits=self.limits,
+                batcher=self.batcher,
+                refusals=self.refusals,
+                self_test=self_test(provider, settings, path=_address(provider)),
+                patience_s=self.limits.patience_s if never_again else 0,
+            )
+            routes += [Route(path, endpoint) for path in paths]
+        return routes
+
     def _particulars(self, provider: Provider) -> Particulars:
         if provider is not Provider.MICROSOFT:
             return {}
@@ -156,6 +198,17 @@ def create_app(
 ) -> Receiver:
     """Make the receiver; whoever serves it must run its lifespan."""
     return Receiver(settings, clock=clock or SystemClock(), limits=limits or Limits())
+
+
+def _address(provider: Provider) -> str:
+    """Return the path that a provider is given, if by hand."""
+    if provider in PATHS:
+        return PATHS[provider][0]
+    return BOOKING_PATHS[provider][1]
+
+
+def _told(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _broken(_: Request, __: Exception) -> Response:

@@ -20,6 +20,9 @@ REQUIRED: Mapping[Provider, tuple[str, ...]] = {
         "microsoft_client_id",
         "microsoft_client_secret",
     ),
+    # By a personal token or an API key, of which each connection has its own.
+    Provider.CALENDLY: ("supacal_secret_keys", "supacal_public_url"),
+    Provider.CALCOM: ("supacal_secret_keys", "supacal_public_url"),
 }
 
 

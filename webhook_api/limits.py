@@ -8,12 +8,14 @@ class Limits:
     """The receiver's bounds; each keeps some memory or some wait finite."""
 
     body_bytes: int = 65_536
-    batch_bytes: int = 1_048_576  # of Graph, which sends many items in one request
+    batch_bytes: int = 1_048_576  # of Graph, with many items; a booking, with a crowd
     # Senders that dawdle hold a connection; honest ones send a request in one piece.
     headers_read_s: float = 10
     body_read_s: float = 5
     # Past 3 s Graph counts an answer as slow, and judges the whole endpoint by it.
     answer_s: float = 2.5
+    # Cal.com never sends again: it is made to wait while the database is away.
+    patience_s: float = 20
     flush_s: float = 2.2  # above sync.receive's own lock_timeout, below answer_s
     flush_rows: int = 1_000
     waiting_rows: int = 10_000

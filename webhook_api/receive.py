@@ -106,6 +106,11 @@ class Endpoint:
         asked = self._asked(scope)
         if asked is not None:
             return answers.echo(asked)
+        return await self._store(await self._notifications(scope, headers, body))
+
+    async def _notifications(
+        self, scope: Scope, headers: dict[str, str], body: bytes
+    ) -> list[Delivery]:
         now = self._clock.now()
         try:
             notifications = self._receiver.read(
@@ -118,7 +123,7 @@ class Endpoint:
             raise Refused(answer, invalid.reason) from None
         if body and not _is_json(body):
             raise Refused(answers.MALFORMED, "body is not JSON")
-        return await self._store([Delivery(one, now) for one in notifications])
+        return [Delivery(one, now) for one in notifications]
 
     def _asked(self, scope: Scope) -> str | None:
         """Return what is to be answered where a provider only asks who is there."""
