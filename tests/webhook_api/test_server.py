@@ -179,12 +179,26 @@ async def test_128_connections_lose_nothing(
     database: Connection,
 ) -> None:
     limits = httpx2.Limits(max_connections=128)
-    async with httpx2.AsyncClient(base_url=served.url, limits=limits) as client:
-        responses = await asyncio.gather(
-            *(client.post(PATH, headers=channel.headers()) for _ in range(512))
+    async with httpx2.AsyncClient(
+        base_url=served.url, limits=limits, timeout=60
+    ) as client:
+        answers = await asyncio.gather(
+            *(_sent_until_taken(client, channel) for _ in range(512))
         )
-    assert {response.status_code for response in responses} == {200}
-    assert await database.fetchval(COUNT) == 512
+    refused = sum(answers)
+    # A refusal promises nothing: the row may be there all the same.
+    assert 512 <= await database.fetchval(COUNT) <= 512 + refused
+
+
+async def _sent_until_taken(client: httpx2.AsyncClient, channel: Channel) -> int:
+    """Send one delivery as a provider does, again after a 503; how many there were."""
+    refused = 0
+    while (
+        sent := await client.post(PATH, headers=channel.headers())
+    ).status_code != 200:
+        assert sent.status_code == 503
+        refused += 1
+    return refused
 
 
 async def test_sigterm_answers_what_is_under_way_and_stores_it(
