@@ -29,6 +29,8 @@ WORTH_WAITING: Final = frozenset({
     answers.DATABASE_UNAVAILABLE, answers.TOO_SLOW, answers.TOO_BUSY
 })  # fmt: skip
 PAUSE_S: Final = 0.25
+# Whoever replays an old delivery again and again asks for one sweep all the same.
+SWEEP_EVERY_S: Final = 60
 
 
 class BookingEndpoint(Endpoint):
@@ -61,6 +63,7 @@ class BookingEndpoint(Endpoint):
         )
         self._bookings = receiver
         self._patience_s = patience_s
+        self._swept_at: dict[tuple[UUID | None, str | None], float] = {}
 
     async def _notifications(
         self, scope: Scope, headers: dict[str, str], body: bytes
@@ -101,6 +104,12 @@ class BookingEndpoint(Endpoint):
 
     async def _ask_for_a_sweep(self, stale: StaleNotification) -> None:
         """Note that something happened; what exactly, a sweep of the account finds."""
+        whose = (stale.channel_id, stale.routing_key)
+        now = asyncio.get_running_loop().time()
+        if now - self._swept_at.get(whose, -SWEEP_EVERY_S) < SWEEP_EVERY_S:
+            return
+        if len(self._swept_at) >= self._limits.refused_addresses:
+            self._swept_at.clear()
         missed = Notification(
             stale.provider,
             "lifecycle",
@@ -110,6 +119,7 @@ class BookingEndpoint(Endpoint):
             None,
         )
         await super()._store([Delivery(missed, self._clock.now())])
+        self._swept_at[whose] = now
 
 
 def _channel_of(scope: Scope) -> UUID | None:

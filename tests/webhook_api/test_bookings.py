@@ -120,19 +120,20 @@ async def test_a_path_that_ends_in_no_channel_is_not_there(
     assert (response.status_code, error_of(response)) == (404, "not_found")
 
 
-async def test_a_stale_time_is_401_counted_and_asks_for_a_sweep(
+async def test_a_stale_time_is_401_counted_and_asks_for_one_sweep(
     client: httpx2.AsyncClient, database: Connection, app: Receiver
 ) -> None:
     channel_id = await channel_of(database, "calendly")
     body, _ = BODIES["calendly"]
     key = KEYRING.signing_keys(channel_id)[0]
-    response = await client.post(
-        f"/webhooks/calendly/{channel_id}",
-        content=body,
-        headers=calendly(body, key, age_s=3600),
-    )
-    assert (response.status_code, error_of(response)) == (401, "stale")
-    assert app.metrics.refused.value("calendly", "stale time") == 1
+    for _ in range(3):
+        response = await client.post(
+            f"/webhooks/calendly/{channel_id}",
+            content=body,
+            headers=calendly(body, key, age_s=3600),
+        )
+        assert (response.status_code, error_of(response)) == (401, "stale")
+    assert app.metrics.refused.value("calendly", "stale time") == 3
     (row,) = await database.fetch(STORED)
     assert (row["kind"], row["body"], row["channel_id"]) == (
         "lifecycle",
