@@ -14,7 +14,8 @@ language plpgsql
 security definer -- the receiver's role may execute this function and nothing else
 set search_path = ''
 set lock_timeout = '2s' -- better a 503 now than a provider's time-out
-set plan_cache_mode = force_generic_plan -- by index, never a scan; and planned once
+set plan_cache_mode = force_generic_plan -- planned once, whatever the batch's size
+set enable_seqscan = off -- what looks cheap while tables are small stays when they are not
 as $$
 #variable_conflict use_column
 declare
