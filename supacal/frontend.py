@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import httpx
 from realtime.types import BroadcastPayload, RealtimeChannelConfig
 from supabase.lib.client_options import AsyncClientOptions
 
@@ -24,12 +25,15 @@ class Frontend:
         self._facts = facts
         self._user = user
         self._client: AsyncClient | None = None
+        # One of the client's own could not be closed.
+        self._http = httpx.AsyncClient()
         self._heard: dict[UUID, datetime] = {}
 
     async def connect(self) -> None:
         """Sign in, and listen to what the organization may hear."""
         options = AsyncClientOptions(
-            headers={"Authorization": f"Bearer {self._user.jwt}"}
+            headers={"Authorization": f"Bearer {self._user.jwt}"},
+            httpx_client=self._http,
         )
         self._client = await acreate_client(
             self._facts.supabase_url, self._facts.anon_key, options
@@ -66,6 +70,8 @@ class Frontend:
         """Leave."""
         if self._client is not None:
             await self._client.remove_all_channels()
+            await self._client.realtime.close()
+        await self._http.aclose()
 
     def _on_message(self, message: BroadcastPayload) -> None:
         at = datetime.now(UTC)

@@ -16,9 +16,7 @@ from tests.support.stacks import CHECKOUT, environment, supacal
 
 # What supabase-py says of itself.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The '(timeout|verify|proxy)' parameter is deprecated:DeprecationWarning",
-    "ignore::ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:The '(timeout|verify|proxy)' parameter is deprecated:DeprecationWarning"
 )
 
 SHARED = Path(os.environ.get("SUPACAL_SHARED", CHECKOUT.parent / "shared"))
@@ -64,6 +62,20 @@ def test_the_tour_shows_each_hop_of_each_change_and_ends_well(
     assert said.count("✓ as in Google, under the ids they had") == len(SCENES)
     assert "All of it happened, and no meeting changed its id." in said
     assert max(map(len, said.splitlines())) <= 100
+    assert without_figures(said) == without_figures(readme_demo())
+
+
+def readme_demo() -> str:
+    readme = (CHECKOUT / "README.md").read_text()
+    return readme.partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
+
+
+def without_figures(text: str) -> list[str]:
+    """The tour's lines, without what differs from run to run."""
+    tour = text[text.index("A tour:") :].replace("```", "")
+    tour = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<id>", tour)
+    tour = re.sub(r"\d[\d,.:]*", "#", tour)
+    return [" ".join(line.split()) for line in tour.splitlines() if line.strip()]
 
 
 def test_the_tour_can_be_taken_again_on_what_the_first_one_left(scratch: Path) -> None:
