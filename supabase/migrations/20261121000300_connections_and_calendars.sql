@@ -40,6 +40,7 @@ create table public.calendars (
   sync_enabled boolean not null default false,
   direction text not null default 'two_way',
   event_tag text,
+  mail_events boolean not null default false,
   conflict_policy text not null default 'latest',
   poll_every interval,
   renew_before interval,
@@ -80,6 +81,8 @@ comment on column public.calendars.kind is
 'calendar; bookings (a booking provider has exactly one); generated (holidays and the like: nothing can watch them).';
 comment on column public.calendars.access_role is 'What the account may do there, in the provider''s word.';
 comment on column public.calendars.sync_enabled is 'The switch: on = watched, pulled and projected.';
+comment on column public.calendars.mail_events is
+'Whether events that the provider made out of mails (flights, tables, tickets) become meetings.';
 comment on column public.calendars.event_tag is
 'Only events whose title or text has this tag become meetings; null = all.';
 comment on column public.calendars.conflict_policy is

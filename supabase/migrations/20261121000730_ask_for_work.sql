@@ -77,11 +77,18 @@ comment on function sync.on_calendar_switched() is
 revoke all on function sync.on_calendar_switched() from public;
 
 create trigger calendars_projected_anew
-before update of direction, event_tag, window_past, window_future on public.calendars
+before update of direction, event_tag, mail_events, window_past, window_future
+on public.calendars
 for each row when (
-  (old.direction = 'outbound', old.event_tag, old.window_past, old.window_future)
+  (
+    old.direction = 'outbound', old.event_tag, old.mail_events, old.window_past,
+    old.window_future
+  )
   is distinct from
-  (new.direction = 'outbound', new.event_tag, new.window_past, new.window_future)
+  (
+    new.direction = 'outbound', new.event_tag, new.mail_events, new.window_past,
+    new.window_future
+  )
 )
 execute function sync.on_calendar_projected_anew();
 create trigger calendars_inserted after insert on public.calendars

@@ -25,6 +25,7 @@ create type sync.batch as (
   time_zone text,
   direction text,
   event_tag text,
+  mail_events boolean,
   conflict_policy text,
   now_at timestamptz,
   upsert_only boolean,

@@ -16,6 +16,7 @@ begin
       coalesce(calendar.time_zone, organization.time_zone),
       calendar.direction,
       calendar.event_tag,
+      calendar.mail_events,
       calendar.conflict_policy,
       sync.clock(),
       coalesce((p_round ->> 'upsert_only')::boolean, false),
@@ -310,7 +311,10 @@ begin
   ) as moved
   cross join lateral (
     select
-      coalesce(told.event_type, 'default') = 'default'
+      (
+        coalesce(told.event_type, 'default') = 'default'
+        or (told.event_type = 'fromGmail' and (p_batch).mail_events)
+      )
       and told.own_response is distinct from 'declined'
       -- A calendar that is only written to makes no meetings of what others put there.
       and ((p_batch).direction <> 'outbound' or old.meeting_id is not null)

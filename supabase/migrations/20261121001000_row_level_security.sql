@@ -180,7 +180,7 @@ alter table public.calendars enable row level security;
 grant
 select,
 update (
-  sync_enabled, direction, event_tag, conflict_policy, poll_every, renew_before,
+  sync_enabled, direction, event_tag, mail_events, conflict_policy, poll_every, renew_before,
   channel_lifetime, window_past, window_future
 )
 on public.calendars to authenticated;

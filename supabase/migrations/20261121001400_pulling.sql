@@ -28,6 +28,7 @@ begin
     calendar.kind,
     -- What decides, besides an event's content, whether and how it becomes a meeting.
     case calendar.direction when 'outbound' then 'outbound ' else '' end
+      || case when calendar.mail_events then 'mail ' else '' end
       || coalesce(calendar.event_tag, ''),
     calendar.backfill,
     case when calendar.full_round_asked_at is null then state.cursor end,

@@ -63,8 +63,8 @@ DECISIONS = {
         MEMBERS,
         update=MANAGERS,
         updatable=columns(
-            "sync_enabled direction event_tag conflict_policy poll_every renew_before"
-            " channel_lifetime window_past window_future"
+            "sync_enabled direction event_tag mail_events conflict_policy poll_every"
+            " renew_before channel_lifetime window_past window_future"
         ),
     ),
     "calendar_watch_channels": Decision(MEMBERS),

@@ -187,6 +187,15 @@ async def test_what_is_not_wanted_is_mirrored_and_makes_no_meeting(
     assert scope == ("in" if "role" in unwanted else "out_of_scope")
 
 
+async def test_what_was_made_out_of_a_mail_is_a_meeting_where_that_is_wanted(
+    calendar: Calendar, database: Connection
+) -> None:
+    await database.execute("update calendars set mail_events = true")
+    assert await calendar.apply(make_event("a", event_type="fromGmail")) == {
+        "created": 1
+    }
+
+
 async def test_a_declined_invitation_leaves_its_meeting_without_it(
     calendar: Calendar, database: Connection
 ) -> None:
