@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from local_stack.twins.calcom.bodies import millis
 from local_stack.twins.calcom.state import (
     Attendee,
@@ -119,6 +121,7 @@ class Actions:
         if target is None:
             target = self._new_row(kind, start, status="ACCEPTED")
         row.attendees.remove(who)
+        who.absent = False
         target.attendees.append(who)
         self._write(target)
         self._write(row, **({} if row.attendees else {"status": "CANCELLED"}))
@@ -253,7 +256,10 @@ class Actions:
             responses=old.responses,
             series_uid=old.series_uid,
         )
-        new.attendees = [*old.attendees]
+        # Who missed the old time has not missed the new one.
+        new.attendees = [
+            msgspec.structs.replace(one, absent=False) for one in old.attendees
+        ]
         new.ical_uid, new.sequence = old.ical_uid, old.sequence + 1
         new.from_uid, new.title = old.uid, old.title
         new.told = old.told
