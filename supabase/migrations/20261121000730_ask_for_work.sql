@@ -39,6 +39,28 @@ comment on function sync.resolve_alert(text, uuid) is 'Closes the open alert of 
 revoke all on function sync.resolve_alert(text, uuid) from public;
 grant execute on function sync.resolve_alert(text, uuid) to sync_worker, sync_engine;
 
+-- Reading is a pull, or where bookings come by themselves, taking in what came.
+
+create function sync.request_read(p_calendar_id uuid, p_lane smallint, p_at timestamptz)
+returns boolean
+language sql
+security definer -- whoever may ask for work needs no right on calendars
+set search_path = ''
+as $$
+  select sync.request_task(
+    case calendar.kind when 'bookings' then 'ingest' else 'pull' end,
+    case calendar.kind when 'bookings' then calendar.connection_id else calendar.id end,
+    calendar.connection_id, p_lane, p_at
+  )
+  from public.calendars as calendar
+  where calendar.id = p_calendar_id
+$$;
+comment on function sync.request_read(uuid, smallint, timestamptz) is
+'Asks that a calendar is read no later than a time: a pull of it, or for bookings the ingest of its connection; whether that moved the task. Null where the calendar is gone.';
+revoke all on function sync.request_read(uuid, smallint, timestamptz) from public;
+grant execute on function sync.request_read(uuid, smallint, timestamptz)
+to sync_worker, sync_engine;
+
 -- What users switch asks for work.
 
 create function sync.on_calendar_projected_anew()
@@ -67,13 +89,13 @@ begin
   if tg_op = 'INSERT' or new.sync_enabled is distinct from old.sync_enabled then
     perform sync.request_task('watch', new.id, new.connection_id, 0::smallint, sync.clock());
   elsif new.sync_enabled and new.full_round_asked_at is distinct from old.full_round_asked_at then
-    perform sync.request_task('pull', new.id, new.connection_id, 0::smallint, sync.clock());
+    perform sync.request_read(new.id, 0::smallint, sync.clock());
   end if;
   return null;
 end;
 $$;
 comment on function sync.on_calendar_switched() is
-'Row trigger: the switch asks for its channel (which asks for a pull), a full round for a pull.';
+'Row trigger: the switch asks for its channel (which asks for reading), a full round for reading.';
 revoke all on function sync.on_calendar_switched() from public;
 
 create trigger calendars_projected_anew

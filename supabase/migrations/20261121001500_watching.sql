@@ -28,7 +28,7 @@ begin
   if found then
     v_lane := 0; -- just switched on, or just lost: somebody may be waiting
   end if;
-  perform sync.request_task('pull', calendar.id, calendar.connection_id, v_lane, sync.clock())
+  perform sync.request_read(calendar.id, v_lane, sync.clock())
   from public.calendars as calendar
   where calendar.id = p_calendar_id and calendar.sync_enabled;
 end;
@@ -180,7 +180,7 @@ begin
   on conflict (calendar_id) do update set channel_lost_at = null;
 
   -- Watched first, then read: what changed in between is announced.
-  perform sync.request_task('pull', v_calendar.id, v_calendar.connection_id, 0::smallint, v_now);
+  perform sync.request_read(v_calendar.id, 0::smallint, v_now);
   return v_renew_at;
 end;
 $$;
@@ -249,7 +249,7 @@ set search_path = ''
 as $$
 begin
   perform sync.hold_task(p_task_id, p_lease);
-  perform sync.request_task('pull', calendar.id, calendar.connection_id, 0::smallint, sync.clock())
+  perform sync.request_read(calendar.id, 0::smallint, sync.clock())
   from public.calendars as calendar
   where calendar.id = p_calendar_id and calendar.sync_enabled;
 end;
