@@ -5,6 +5,16 @@ import re
 import asyncpg
 
 CONNECT_TIMEOUT_S = 10
+# What asyncpg raises where a database does not answer a statement, or not any more: of a
+# connection that is closed an InterfaceError, and of one that was told that it will be,
+# and is used before that happens, an InternalClientError.
+FAILURES = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 ROLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from runtime.pool import connect
+from runtime.pool import FAILURES, connect
 from runtime.settings import DatabaseAccess
 from sql import queries
 from webhook_api.deliveries import Delivery, Outcome
@@ -38,7 +38,6 @@ CONNECTION_GOOD = (
 )
 # What sync.receive says; looking up is quicker than making the member of an enum.
 OUTCOMES = {one.value: one for one in (Outcome.ACCEPTED, Outcome.IGNORED)}
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

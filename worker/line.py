@@ -12,6 +12,8 @@ from typing import TypeVar
 import asyncpg
 import structlog
 
+from runtime.pool import FAILURES
+
 T = TypeVar("T")
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
@@ -26,8 +28,6 @@ COLLISIONS = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
-# asyncpg raises InterfaceError where a connection is closed already.
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 log = structlog.get_logger()
 

@@ -18,8 +18,9 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
+from runtime.pool import FAILURES
 from sql import queries
-from worker.line import FAILURES, Connect, answer
+from worker.line import Connect, answer
 from worker.waiting import happens
 
 CHANNEL = "sync_tasks"

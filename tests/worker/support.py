@@ -133,6 +133,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._refusing = False
         self.connections = 0
 
@@ -160,6 +161,13 @@ class Proxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def say_goodbye(self) -> None:
+        """Say on every connection that it ends, and do not end it yet."""
+        self.stall()
+        told = b"SFATAL\0C57P01\0Mterminating connection\0\0"
+        for client in list(self._clients):
+            client.write(b"E" + struct.pack("!I", len(told) + 4) + told)
+
     def refuse(self, refusing: bool = True) -> None:
         """Reset every connection, and each new one."""
         self._refusing = refusing
@@ -181,6 +189,7 @@ class Proxy:
         assert self._target.hostname
         server = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._writers |= {writer, server[1]}
+        self._clients.add(writer)
         waiting = _Waiting()
         self._run(self._pass_up(reader, server[1], waiting))
         self._run(self._pass_down(server[0], writer, waiting))

@@ -598,6 +598,22 @@ async def test_a_worker_outlives_its_database_and_says_so_once(
     assert 1 <= events.count("database.away") <= 2  # the cut, then the refusals
 
 
+async def test_a_worker_outlives_a_database_that_takes_leave_before_it_hangs_up(
+    database: Connection, database_url: str
+) -> None:
+    doing = Doing()
+    async with (
+        Proxy(database_url) as proxy,
+        working(proxy.url, doing, listening=False) as dispatcher,
+    ):
+        before = await make_due(database, 1)
+        await eventually(lambda: set(doing.subjects) == before)
+        proxy.say_goodbye()
+        after = await make_due(database, 1)
+        dispatcher.hear("0")
+        await eventually(lambda: set(doing.subjects) == before | after)
+
+
 async def test_runs_that_end_while_the_database_is_away_are_settled_when_it_is_back(
     database: Connection, database_url: str
 ) -> None:
