@@ -5,9 +5,9 @@ import re
 import asyncpg
 
 CONNECT_TIMEOUT_S = 10
-# What asyncpg raises where a database does not answer a statement, or not any more: of a
-# connection that is closed an InterfaceError, and of one that was told that it will be,
-# and is used before that happens, an InternalClientError.
+# What asyncpg raises where a database does not answer a statement: over a connection
+# that is closed an InterfaceError, over one that was told its end and has not met it
+# yet an InternalClientError.
 FAILURES = (
     OSError,
     TimeoutError,
