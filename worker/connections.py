@@ -1,33 +1,38 @@
-"""A connection's provider client; its access token is refreshed when it ends."""
+"""A connection's provider client, and what all runs of one account share."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TypeVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias, TypeVar
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import asyncpg
 import httpx2
-import msgspec
 
-from providers.clients import CLIENTS
+from providers.clients import BOOKING_CLIENTS, CLIENTS
 from providers.errors import AccessExpired, AccessLost, RateLimited
-from providers.google import oauth as google_oauth
-from providers.model import Provider, StoredTokens, Tokens
-from providers.protocols import Client
+from providers.model import Provider
+from providers.protocols import BookingClient, Client
 from runtime.clock import Clock
-from runtime.sealing import Sealed, Tampered, UnknownKey
 from runtime.settings import WorkerSettings
 from sql import queries
+from worker.grants import Grants
 from worker.handler import Task, TaskFailed
+from worker.tokens import TokensInUse, Vault
 
-# A token that ends while a call is under way would cost the call.
-REFRESH_BEFORE = timedelta(minutes=1)
+# Graph takes four calls at once of a mailbox, and the others are no hastier. Google
+# counts by the minute only.
+CALLS_AT_ONCE = 4
+UNCOUNTED = frozenset({Provider.GOOGLE})
 # Too fast: the pause doubles so many times, to 64 s.
 RATE_LIMITED_STEPS = 6
 
 T = TypeVar("T")
+AccountKey: TypeAlias = tuple[Provider, str | UUID]
+Gates: TypeAlias = WeakValueDictionary[AccountKey, asyncio.Semaphore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +43,33 @@ class Connections:
     pool: asyncpg.Pool
     settings: WorkerSettings
     clock: Clock
+    vault: Vault = field(init=False)
+    _gates: Gates = field(init=False, default_factory=WeakValueDictionary)
+
+    def __post_init__(self) -> None:
+        grants = Grants(self.http, self.settings)
+        object.__setattr__(self, "vault", Vault(self.pool, grants, self.clock))
 
     def open(self, task: Task, row: asyncpg.Record) -> "Account":
-        """Open the account of a row that begin_pull or begin_watch gave.
+        """Open the account of a row: provider, connection_id, key_id, ciphertext.
 
-        Nothing is unsealed before the first call.
+        Where it has them, its account_email says whose other connections share the
+        provider's patience, and its projection what is made of events. Nothing is
+        unsealed before the first call.
         """
         return Account(self, task, row)
 
     def api_url(self, provider: Provider) -> str:
         """Where a provider's API is, or the twin that stands for it."""
-        urls = {Provider.GOOGLE: self.settings.google_api_url}
-        return str(urls[provider])
+        return self.vault.grants.api_url(provider)
 
-    async def refresh(self, provider: Provider, refresh_token: str) -> Tokens:
-        """Get a fresh access token.
-
-        Raises:
-            AccessLost: the grant is gone.
-            Transient: nobody answered; the grant may be as good as ever.
-        """
-        if provider is not Provider.GOOGLE:
-            raise AccessLost(provider, "token", reason="no adapter is built in yet")
-        secret = self.settings.google_client_secret
-        if self.settings.google_client_id is None or secret is None:
-            raise TaskFailed("GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET are not set")
-        return await google_oauth.refresh(
-            self.http,
-            auth_url=str(self.settings.google_auth_url),
-            client_id=self.settings.google_client_id,
-            client_secret=secret.get_secret_value(),
-            refresh_token=refresh_token,
-        )
+    def gate(self, provider: Provider, account: str | UUID) -> asyncio.Semaphore:
+        """What lets an account's calls pass, so many at once."""
+        gate = self._gates.get((provider, account))
+        if gate is None:
+            gate = asyncio.Semaphore(CALLS_AT_ONCE)
+            self._gates[provider, account] = gate
+        return gate
 
 
 class Account:
@@ -80,18 +80,40 @@ class Account:
         self._task = task
         self._provider = Provider(row["provider"])
         self._connection_id: UUID = row["connection_id"]
-        self._key_id: str | None = row["key_id"]
-        # As stored, as far as this run knows.
-        self._ciphertext: bytes | None = row["ciphertext"]
-        self._tokens: StoredTokens | None = None
-        self.api_calls = 0
+        self._tokens = TokensInUse(shared.vault, task, row)
+        self._gate = shared.gate(
+            self._provider, row.get("account_email") or self._connection_id
+        )
         self._projection: str = row.get("projection", "")
-        self.client: Client = CLIENTS[self._provider](
-            shared.http,
-            shared.api_url(self._provider),
-            self._access_token,
+        self.api_calls = 0
+
+    @cached_property
+    def client(self) -> Client:
+        """What makes the calls to the calendars of the account."""
+        if self._provider not in CLIENTS:
+            raise TaskFailed(f"{self._provider} has no calendars")
+        return CLIENTS[self._provider](
+            self._shared.http,
+            self._shared.api_url(self._provider),
+            self._tokens.access_token,
             projection=self._projection.encode(),
         )
+
+    @cached_property
+    def bookings(self) -> BookingClient:
+        """What makes the calls of an account that takes bookings."""
+        if self._provider not in BOOKING_CLIENTS:
+            raise TaskFailed(f"{self._provider} takes no bookings")
+        return BOOKING_CLIENTS[self._provider](
+            self._shared.http,
+            self._shared.api_url(self._provider),
+            self._tokens.access_token,
+        )
+
+    @property
+    def has_access(self) -> bool:
+        """Whether anything can be asked: not so where only webhooks were set up."""
+        return self._tokens.are_there
 
     @property
     def cursor_parameters(self) -> str:
@@ -111,7 +133,7 @@ class Account:
         try:
             return await self._call(call)
         except AccessExpired:
-            await self._refresh()
+            await self._tokens.renew()
         try:
             return await self._call(call)
         except AccessExpired as refused:
@@ -124,9 +146,13 @@ class Account:
             ) from refused
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        self.api_calls += 1
         try:
-            return await call()
+            if self._provider in UNCOUNTED:
+                self.api_calls += 1
+                return await call()
+            async with self._gate:
+                self.api_calls += 1
+                return await call()
         except RateLimited as limited:
             if limited.retry_after_s is None:
                 # Nobody says by how much: the whole connection goes slower each time.
@@ -136,7 +162,7 @@ class Account:
 
     async def unlock(self) -> None:
         """Unseal the tokens before something is begun that needs them; as ``ask``."""
-        await self._known_tokens()
+        await self._tokens.known()
 
     async def lose(self, lost: AccessLost) -> None:
         """Let the connection wait for its owner, unless it has other tokens by now."""
@@ -145,70 +171,6 @@ class Account:
             task_id=self._task.id,
             lease=self._task.lease,
             connection_id=self._connection_id,
-            ciphertext=self._ciphertext,
+            ciphertext=self._tokens.ciphertext,
             reason=str(lost),
         )
-
-    async def _access_token(self) -> str:
-        tokens = await self._known_tokens()
-        if tokens.expires_at - REFRESH_BEFORE <= self._shared.clock.now():
-            tokens = await self._refresh()
-        return tokens.access_token
-
-    async def _refresh(self) -> StoredTokens:
-        known = await self._known_tokens()
-        if known.refresh_token is None:
-            raise self._lost("no refresh token is kept")
-        fresh = await self._shared.refresh(self._provider, known.refresh_token)
-        self._tokens = known.renewed(fresh, now=self._shared.clock.now())
-        sealed = self._shared.settings.keyring.seal(
-            self._tokens.to_json(), context=self._context
-        )
-        await queries.connections.store_credentials(
-            self._shared.pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
-            connection_id=self._connection_id,
-            key_id=sealed.key_id,
-            ciphertext=sealed.ciphertext,
-            instead_of=self._ciphertext,
-        )
-        self._ciphertext = sealed.ciphertext
-        return self._tokens
-
-    async def _known_tokens(self) -> StoredTokens:
-        if self._tokens is None:
-            self._tokens = await self._unseal()
-        return self._tokens
-
-    async def _unseal(self) -> StoredTokens:
-        if self._ciphertext is None or self._key_id is None:
-            raise self._lost("no tokens are stored")
-        sealed = Sealed(self._key_id, self._ciphertext)
-        keyring = self._shared.settings.keyring
-        try:
-            return StoredTokens.from_json(keyring.open(sealed, context=self._context))
-        except UnknownKey:
-            await self._miss_key(self._key_id)
-            raise TaskFailed(
-                f"the tokens are sealed with the key {self._key_id}, which is not "
-                "in SUPACAL_SECRET_KEYS"
-            ) from None
-        except (Tampered, msgspec.DecodeError):
-            raise self._lost("the stored tokens are damaged") from None
-
-    async def _miss_key(self, key_id: str) -> None:
-        await queries.connections.miss_key(
-            self._shared.pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
-            connection_id=self._connection_id,
-            key_id=key_id,
-        )
-
-    def _lost(self, reason: str) -> AccessLost:
-        return AccessLost(self._provider, "token", reason=reason)
-
-    @property
-    def _context(self) -> str:
-        return f"connection:{self._connection_id}"

@@ -2,8 +2,9 @@
 
 create function sync.begin_pull(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
 returns table (
-  calendar_id uuid, connection_id uuid, provider text, provider_calendar_id text,
-  calendar_kind text, projection text, backfill text, cursor text, cursor_parameters text,
+  calendar_id uuid, connection_id uuid, provider text, account_email text,
+  provider_calendar_id text, calendar_kind text, projection text, backfill text, cursor text,
+  cursor_parameters text,
   window_start timestamptz, window_end timestamptz, window_rolls_at timestamptz,
   wanted_start timestamptz, wanted_end timestamptz, key_id text, ciphertext bytea,
   now_at timestamptz
@@ -24,8 +25,8 @@ begin
 
   return query
   select
-    calendar.id, connection.id, connection.provider, calendar.provider_calendar_id,
-    calendar.kind,
+    calendar.id, connection.id, connection.provider, connection.account_email,
+    calendar.provider_calendar_id, calendar.kind,
     -- What decides, besides an event's content, whether and how it becomes a meeting.
     case calendar.direction when 'outbound' then 'outbound ' else '' end
       || case when calendar.mail_events then 'mail ' else '' end
@@ -345,25 +346,77 @@ grant create on schema sync to sync_engine; -- owning a function there needs it,
 alter function sync.lose_calendar(bigint, uuid, uuid, text) owner to sync_engine;
 revoke create on schema sync from sync_engine;
 
-create function sync.store_credentials(
-  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_key_id text, p_ciphertext bytea,
-  p_instead_of bytea
+-- Renewing tokens: one run at a time. A refresh token of Calendly is spent by its use, so that two
+-- runs with the same one would lose the grant between them.
+
+alter table sync.credentials add column refreshing_until timestamptz;
+comment on column sync.credentials.refreshing_until is
+'A run is renewing these tokens, and others wait for it until then at most.';
+
+create function sync.begin_refresh(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_ciphertext bytea
 )
-returns void
+returns table (is_ours boolean, key_id text, ciphertext bytea)
 language plpgsql
 security definer -- as begin_pull
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
   perform sync.hold_task(p_task_id, p_lease);
-  -- Not over newer ones: those of an owner who has just connected again, or of a run beside us.
+  return query
   update sync.credentials as credentials
-  set key_id = p_key_id, ciphertext = p_ciphertext, updated_at = sync.clock()
-  where credentials.connection_id = p_connection_id and credentials.ciphertext = p_instead_of;
+  set refreshing_until = sync.clock() + interval '30 seconds'
+  where credentials.connection_id = p_connection_id and credentials.ciphertext = p_ciphertext
+    and coalesce(credentials.refreshing_until, '-infinity') <= sync.clock()
+  returning true, credentials.key_id, credentials.ciphertext;
+  if not found then
+    return query
+    select false, credentials.key_id, credentials.ciphertext
+    from sync.credentials as credentials
+    where credentials.connection_id = p_connection_id;
+  end if;
 end;
 $$;
-comment on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea) is
-'Keeps refreshed provider tokens, sealed, in the place of those they were refreshed from.';
-revoke all on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea) from public;
-grant execute on function sync.store_credentials(bigint, uuid, uuid, text, bytea, bytea)
-to sync_worker;
+comment on function sync.begin_refresh(bigint, uuid, uuid, bytea) is
+'Whether it is for this run to renew a connection''s tokens, and what is stored: the same = another run is at it, others = it has done so; no row = nothing is stored.';
+revoke all on function sync.begin_refresh(bigint, uuid, uuid, bytea) from public;
+grant execute on function sync.begin_refresh(bigint, uuid, uuid, bytea) to sync_worker;
+
+create function sync.end_refresh(p_connection_id uuid, p_ciphertext bytea)
+returns void
+language sql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  update sync.credentials as credentials
+  set refreshing_until = null
+  where credentials.connection_id = p_connection_id and credentials.ciphertext = p_ciphertext
+$$;
+comment on function sync.end_refresh(uuid, bytea) is
+'Nothing came of a renewal: the next run may try.';
+revoke all on function sync.end_refresh(uuid, bytea) from public;
+grant execute on function sync.end_refresh(uuid, bytea) to sync_worker;
+
+-- Fenced by the tokens that were spent, not by the lease: a run may lose its task while it renews,
+-- and the new tokens are then the only ones there are.
+
+create function sync.store_credentials(
+  p_connection_id uuid, p_key_id text, p_ciphertext bytea, p_instead_of bytea
+)
+returns void
+language sql
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  -- Not over newer ones: those of an owner who has just connected again.
+  update sync.credentials as credentials
+  set
+    key_id = p_key_id, ciphertext = p_ciphertext, refreshing_until = null,
+    updated_at = sync.clock()
+  where credentials.connection_id = p_connection_id and credentials.ciphertext = p_instead_of
+$$;
+comment on function sync.store_credentials(uuid, text, bytea, bytea) is
+'Keeps renewed provider tokens, sealed, in the place of those they were renewed from.';
+revoke all on function sync.store_credentials(uuid, text, bytea, bytea) from public;
+grant execute on function sync.store_credentials(uuid, text, bytea, bytea) to sync_worker;
