@@ -1,13 +1,11 @@
-"""A twin that remembers: its calendars outlive the stack, as a provider's would."""
+"""A twin that remembers: what it knows outlives the stack, as a provider's would."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from local_stack.twins.google import GoogleTwin
-from local_stack.twins.google.memory import Unreadable, dump, load
-from local_stack.twins.google.state import CalendarState
+from local_stack.twins.memory import Twin, Unreadable
 
 SOON_S = 0.5  # so much a stack that is killed may forget
 
@@ -15,7 +13,7 @@ SOON_S = 0.5  # so much a stack that is killed may forget
 class TwinFile:
     """Where a twin is kept."""
 
-    def __init__(self, path: Path, twin: GoogleTwin) -> None:
+    def __init__(self, path: Path, twin: Twin) -> None:
         self._path = path
         self._twin = twin
         self._due: asyncio.TimerHandle | None = None
@@ -25,27 +23,24 @@ class TwinFile:
         if not self._path.exists():
             return
         try:
-            load(self._twin, self._path.read_bytes())
+            self._twin.load(self._path.read_bytes())
         except Unreadable:
             say(
-                "The Google twin's calendars were kept by another version of it: it "
-                "starts with those of the demo."
+                f"What the twin of {self._path.stem.title()} knew was kept by another "
+                "version of it: it starts with what the demo has."
             )
-        for channel in self._twin.channels.by_id.values():
-            # The receiver that it pushed to is gone, and may be on another port now.
-            channel.expires_at = self._twin.clock.now()
+        # The receiver that it pushed to is gone, and may be on another port now.
+        self._twin.forget_receivers()
 
     def follow(self) -> None:
         """Keep every change from now on, a moment after it happened."""
         loop = asyncio.get_running_loop()
-        announce = self._twin.store.on_change
 
-        def on_change(calendar: CalendarState) -> None:
-            announce(calendar)
+        def on_change() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(self._soon)
 
-        self._twin.store.on_change = on_change
+        self._twin.follow(on_change)
         self.keep()
 
     def keep(self) -> None:
@@ -56,7 +51,7 @@ class TwinFile:
         self._path.parent.mkdir(exist_ok=True)
         draft = self._path.with_suffix(".draft")
         draft.touch(mode=0o600)  # it has tokens
-        draft.write_bytes(dump(self._twin))
+        draft.write_bytes(self._twin.dump())
         draft.replace(self._path)
 
     def _soon(self) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -111,11 +111,19 @@ class Store:
         self.clock = clock
         self.known = Known()
         self._last: datetime | None = None
+        self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
 
     @contextmanager
     def exclusive(self) -> Iterator[Known]:
         """Keep others out while several things change together."""
+        with self._lock:
+            yield self.known
+        self.on_change()
+
+    @contextmanager
+    def at_rest(self) -> Iterator[Known]:
+        """Keep others out while all of it is looked at."""
         with self._lock:
             yield self.known
 

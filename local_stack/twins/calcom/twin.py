@@ -1,6 +1,6 @@
 """A Cal.com of our own: its API as an ASGI app, its people as objects."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from local_stack.twins.calcom.webhooks import Webhooks
 from local_stack.twins.calls import CallLog
 from local_stack.twins.control_routes import ControlRoutes
 from local_stack.twins.fault_routes import fault_routes
+from local_stack.twins.memory import Unreadable
 from local_stack.twins.movable_clock import MovableClock
 from local_stack.twins.outbox import Outbox
 from local_stack.twins.posts import Poster
@@ -120,14 +121,30 @@ class CalcomTwin:
 
     def dump(self) -> bytes:
         """Return everything the twin knows, for `load` after a restart."""
-        with self.store.exclusive() as known:
+        with self.store.at_rest() as known:
             return msgspec.json.encode(known)
 
     def load(self, document: bytes) -> None:
-        """Take over what another twin knew; msgspec.MsgspecError where it is none."""
-        known = msgspec.json.decode(document, type=Known)
+        """Take over what another twin knew.
+
+        Raises:
+            Unreadable: nothing was taken over.
+        """
+        try:
+            known = msgspec.json.decode(document, type=Known)
+        except msgspec.MsgspecError as problem:
+            raise Unreadable(f"this is no twin's memory: {problem}") from problem
         with self.store.exclusive():
             self.store.known = known
+
+    def forget_receivers(self) -> None:
+        """Remove every webhook: who was posted to is no longer there."""
+        with self.store.exclusive() as known:
+            known.webhooks.clear()
+
+    def follow(self, on_change: Callable[[], None]) -> None:
+        """Call this after every change; it may come from any thread."""
+        self.store.on_change = on_change
 
     def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
         """Post below a prefix (`https://hooks.test`) through a transport."""

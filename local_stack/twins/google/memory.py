@@ -14,6 +14,7 @@ from local_stack.twins.google.state import (
     EventRecord,
     Json,
 )
+from local_stack.twins.memory import Unreadable
 
 if TYPE_CHECKING:
     from local_stack.twins.google.twin import GoogleTwin
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 FORM = 1  # raise it with every change to what is kept
 KEPT_OF_EVENT = ("id", "body", "etag", "version", "changed_at", "overrides")
 APART = frozenset({"events", "exceptions", "changes"})
-
-
-class Unreadable(ValueError):
-    """The document was written by a twin of another form, or by none."""
 
 
 class Memory(msgspec.Struct):

@@ -1,6 +1,6 @@
 """A Google Calendar of our own: its API as an ASGI app, its people as objects."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -58,6 +58,7 @@ class GoogleTwin:
             self.channels,
             self.pushes,
         )
+        self._on_change: Callable[[], None] = lambda: None
         self.store.on_change = self._announce
         self.store.on_write = self._written
         self._router = Router(
@@ -108,6 +109,15 @@ class GoogleTwin:
         """
         load(self, document)
 
+    def forget_receivers(self) -> None:
+        """End every channel: who was pushed to is no longer there."""
+        for channel in self.channels.by_id.values():
+            channel.expires_at = self.clock.now()
+
+    def follow(self, on_change: Callable[[], None]) -> None:
+        """Call this after every change of a calendar; it may come from any thread."""
+        self._on_change = on_change
+
     def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
         """Send pushes below a prefix (`https://hooks.test`) through a transport."""
         self.pushes.deliver_to(prefix, transport)
@@ -121,6 +131,7 @@ class GoogleTwin:
     def _announce(self, calendar: CalendarState) -> None:
         for channel in self.channels.of(calendar):
             self.pushes.post(self.pushes.message(channel, "exists"))
+        self._on_change()
 
     def _written(self, calendar: CalendarState, record: EventRecord) -> None:
         send_to_guests(self.store, calendar, record)

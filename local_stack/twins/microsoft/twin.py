@@ -1,6 +1,6 @@
 """An Outlook of our own: Microsoft Graph's calendars as an ASGI app."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from local_stack.twins.microsoft.control import ControlRoutes
 from local_stack.twins.microsoft.delta import Deltas
 from local_stack.twins.microsoft.guests import send_to_guests
 from local_stack.twins.microsoft.http import ApiRoutes
+from local_stack.twins.microsoft.memory import dump, load
 from local_stack.twins.microsoft.oauth import OAuth
 from local_stack.twins.microsoft.oauth_routes import OAuthRoutes
 from local_stack.twins.microsoft.people import Account, People
@@ -62,6 +63,7 @@ class MicrosoftTwin:
         self.api = Api(
             self.store, writer, Deltas(self.store, self.behaviour), self.behaviour
         )
+        self._on_change: Callable[[], None] = lambda: None
         self.store.on_changes = self._announce
         self.store.on_write = self._written
         self._router = Router(self._routes(), lifespan=self._lifespan)
@@ -89,6 +91,27 @@ class MicrosoftTwin:
     def calendar(self, calendar_id: str) -> Calendar:
         """Return a calendar, as its owner sees it."""
         return self.people.calendar(calendar_id)
+
+    def dump(self) -> bytes:
+        """Return everything the twin knows, for `load` after a restart."""
+        return dump(self)
+
+    def load(self, document: bytes) -> None:
+        """Take over what another twin knew: events, tokens, cursors, subscriptions.
+
+        Raises:
+            Unreadable: nothing was taken over.
+        """
+        load(self, document)
+
+    def forget_receivers(self) -> None:
+        """End every subscription: who was notified is no longer there."""
+        with self.store.exclusive():
+            self.subscriptions.by_id.clear()
+
+    def follow(self, on_change: Callable[[], None]) -> None:
+        """Call this after every change of a calendar; it may come from any thread."""
+        self._on_change = on_change
 
     def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
         """Send notifications below a prefix through a transport."""
@@ -146,6 +169,7 @@ class MicrosoftTwin:
         for change in changes:
             for subscription in self.subscriptions.hearing(change.calendar):
                 self.pushes.tell(subscription, change)
+        self._on_change()
 
     def _written(self, calendar: CalendarState, record: EventRecord) -> None:
         send_to_guests(self.store, calendar, record)
