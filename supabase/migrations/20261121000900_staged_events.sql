@@ -89,6 +89,7 @@ create unlogged table sync.staged_events (
   key text,
   meeting_id uuid,
   is_new_meeting boolean not null default false,
+  tied_to uuid,
   feeds boolean not null default false,
   verdict text,
   -- While matching a series.
@@ -109,6 +110,7 @@ comment on column sync.staged_events.origin is
 comment on column sync.staged_events.is_same is 'Nothing changed since it was last applied.';
 comment on column sync.staged_events.is_wanted is 'Whether its kind, its tag, the account''s answer and the calendar''s direction make it a meeting.';
 comment on column sync.staged_events.is_new_meeting is 'meeting_id was made up for it: there is no such meeting yet.';
+comment on column sync.staged_events.tied_to is 'The meeting its key leads to, which is to become one with its own.';
 comment on column sync.staged_events.feeds is 'Its content is that of its meeting: the meeting is written to it.';
 comment on column sync.staged_events.verdict is
 'Of what is gone: cancel; detach (a guest''s copy); follow (alive elsewhere); over; held; retired (its meeting went to an heir).';

@@ -2,28 +2,64 @@
 --
 -- Two workers that read, then insert the same thing make two meetings: so keys are claimed
 -- first, with ids made beforehand, and read afterwards. Order of locks: keys that are there, by
--- key; new keys, by key; nothing after that waits for another call's keys.
+-- key; new keys, by key; nothing after that waits for another call's keys. No meeting is locked
+-- here: that comes after the clients (sync.lock_meetings), and two meetings become one then.
 
 create function sync.lock_keys(p_batch sync.batch)
 returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_keys text[] := array(
+    select unnest(array[staged.key, staged.old_key])
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.key is not null
+      and (staged.is_new_meeting or staged.key is distinct from staged.old_key)
+  );
+  v_tied uuid[] := sync.tied_meetings(p_batch);
 begin
+  -- Where two meetings become one, all keys of the younger move.
+  if v_tied <> '{}' then
+    v_keys := v_keys || array(
+      select known.key from sync.meeting_keys as known where known.meeting_id = any (v_tied)
+    );
+  end if;
   perform 1
   from sync.meeting_keys as known
-  where known.organization_id = (p_batch).organization_id
-    and known.key = any (array(
-      select unnest(array[staged.key, staged.old_key])
-      from sync.staged_events as staged
-      where staged.batch_id = (p_batch).id and staged.key is not null
-        and (staged.is_new_meeting or staged.key is distinct from staged.old_key)
-    ))
+  where known.organization_id = (p_batch).organization_id and known.key = any (v_keys)
   order by known.key
   for update;
 end;
 $$;
-comment on function sync.lock_keys(sync.batch) is 'Locks the keys that this batch claims or leaves, as far as they are there.';
+comment on function sync.lock_keys(sync.batch) is
+'Locks the keys that this batch claims, leaves or moves, as far as they are there.';
+
+create function sync.tied_meetings(p_batch sync.batch)
+returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return array(
+    select unnest(array[staged.meeting_id, known.meeting_id])
+    from sync.staged_events as staged
+    join sync.meeting_keys as known
+      on known.organization_id = (p_batch).organization_id
+      and known.key = any (array(
+        select bearing.key from sync.staged_events as bearing
+        where bearing.batch_id = (p_batch).id and not bearing.is_new_meeting
+          and not bearing.is_same
+      ))
+      and known.key = staged.key
+    where staged.batch_id = (p_batch).id and not staged.is_new_meeting and not staged.is_same
+      and known.meeting_id <> staged.meeting_id
+  );
+end;
+$$;
+comment on function sync.tied_meetings(sync.batch) is
+'Meetings of staged events whose keys lead to others, and those others.';
 
 create function sync.claim_keys(p_batch sync.batch)
 returns void
@@ -49,7 +85,7 @@ begin
 end;
 $$;
 comment on function sync.claim_keys(sync.batch) is
-'Finds or makes the meeting of each staged event that is to have one.';
+'Finds or makes the meeting of each staged event that is to have one, and notes which two are one (tied_to).';
 
 -- Whose is the key? Read by a statement of its own: it sees what the claim waited for.
 
@@ -180,10 +216,8 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
-declare
-  v_tie record;
 begin
-  for v_tie in
+  with tie as materialized (
     select
       staged.place, staged.key, staged.meeting_id as mine, known.meeting_id as theirs,
       sync.lives_elsewhere(p_batch, known.meeting_id, staged.event_id) as theirs_lives,
@@ -203,25 +237,29 @@ begin
       and known.key = staged.key
     where staged.batch_id = (p_batch).id and not staged.is_new_meeting and not staged.is_same
       and known.meeting_id <> staged.meeting_id
-    order by staged.place
-  loop
-    if not v_tie.theirs_lives then
-      -- What the key led to is gone, or has just moved on.
-      update sync.meeting_keys as known
-      set meeting_id = v_tie.mine
-      where known.organization_id = (p_batch).organization_id and known.key = v_tie.key;
-    elsif v_tie.mine_stays then
-      update sync.staged_events as staged
-      set meeting_id = v_tie.theirs
-      where staged.batch_id = (p_batch).id and staged.place = v_tie.place;
-    else
-      perform sync.merge_meetings(p_batch, v_tie.mine, v_tie.theirs);
-    end if;
-  end loop;
+  ), taken as (
+    -- What the key led to is gone, or has just moved on.
+    update sync.meeting_keys as known
+    set meeting_id = free.mine
+    from (
+      select distinct on (tie.key) tie.key, tie.mine
+      from tie
+      where not tie.theirs_lives
+      order by tie.key, tie.place desc
+    ) as free
+    where known.organization_id = (p_batch).organization_id and known.key = free.key
+  )
+
+  update sync.staged_events as staged
+  set
+    meeting_id = case when tie.mine_stays then tie.theirs else tie.mine end,
+    tied_to = case when not tie.mine_stays then tie.theirs end
+  from tie
+  where staged.batch_id = (p_batch).id and staged.place = tie.place and tie.theirs_lives;
 end;
 $$;
 comment on function sync.resolve_ties(sync.batch) is
-'Where a key leads to another meeting than the event has: the key moves, the event moves, or the two meetings become one.';
+'Where a key leads to another meeting than the event has: the key moves, the event moves, or the two meetings are to become one.';
 
 create function sync.lives_elsewhere(p_batch sync.batch, p_meeting_id uuid, p_event_id uuid)
 returns boolean
@@ -266,6 +304,29 @@ $$;
 comment on function sync.take_over(uuid, public.meetings) is
 'Makes a cancelled meeting what another one is, that lives.';
 
+-- After the locks: what was found tied becomes one, in the order of places.
+
+create function sync.merge_ties(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_tie record;
+begin
+  for v_tie in
+    select staged.meeting_id as mine, staged.tied_to as theirs
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.tied_to is not null
+    order by staged.place
+  loop
+    perform sync.merge_meetings(p_batch, v_tie.mine, v_tie.theirs);
+  end loop;
+end;
+$$;
+comment on function sync.merge_ties(sync.batch) is
+'Makes one of each two meetings that were found to be the same; sync.lock_meetings holds them.';
+
 -- The older id survives. The other points to it and leaves the lists; no provider is called.
 
 create function sync.merge_meetings(p_batch sync.batch, p_one uuid, p_other uuid)
@@ -274,23 +335,23 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+  v_pair uuid[] := array(
+    -- One of them may have become one with a third before.
+    select distinct coalesce(meeting.merged_into, meeting.id)
+    from public.meetings as meeting
+    where meeting.id in (p_one, p_other)
+  );
   v_survivor public.meetings;
   v_loser public.meetings;
 begin
-  -- Meetings come after keys in the order of locks, and by id.
-  perform 1 from public.meetings as meeting
-  where meeting.id in (p_one, p_other)
-  order by meeting.id
-  for no key update;
   select meeting.* into v_survivor
   from public.meetings as meeting
-  where meeting.id in (p_one, p_other) and meeting.merged_into is null
+  where meeting.id = any (v_pair)
   order by meeting.created_at, meeting.id
   limit 1;
   select meeting.* into v_loser
   from public.meetings as meeting
-  where meeting.id in (p_one, p_other) and meeting.id <> v_survivor.id
-    and meeting.merged_into is null;
+  where meeting.id = any (v_pair) and meeting.id <> v_survivor.id;
   if v_loser.id is null then
     return;
   end if;
@@ -333,4 +394,4 @@ begin
 end;
 $$;
 comment on function sync.merge_meetings(sync.batch, uuid, uuid) is
-'Makes two meetings one: references move to the older, the other gets merged_into.';
+'Makes two meetings one: references move to the older, the other gets merged_into. Who calls it holds locks on both, and on their keys.';

@@ -33,16 +33,55 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  perform 1
-  from public.meetings as meeting
-  where meeting.id = any (array(
-    select staged.meeting_id from sync.staged_events as staged
-    where staged.batch_id = (p_batch).id and staged.meeting_id is not null
-      and not staged.is_same and not staged.is_new_meeting
-  ))
-  order by meeting.id
-  for no key update;
-  -- Another call may have merged one while this one waited.
+  loop
+    perform 1
+    from public.meetings as meeting
+    where meeting.id = any (sync.meetings_to_lock(p_batch))
+    order by meeting.id
+    for no key update;
+    -- Another call may have made one of them one with a third while this call waited: then that
+    -- one is locked too.
+    exit when not sync.follow_merged(p_batch);
+  end loop;
+  perform sync.merge_ties(p_batch);
+end;
+$$;
+comment on function sync.lock_meetings(sync.batch) is
+'Locks the meetings this batch may write, by id; then makes one of those that are tied.';
+
+create function sync.meetings_to_lock(p_batch sync.batch)
+returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_tied uuid[] := array(
+    select unnest(array[staged.meeting_id, staged.tied_to])
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.tied_to is not null
+  );
+begin
+  return v_tied
+    || array(
+      select staged.meeting_id from sync.staged_events as staged
+      where staged.batch_id = (p_batch).id and staged.meeting_id is not null
+        and not staged.is_same and not staged.is_new_meeting
+    )
+    -- What points to one of them will point to the other.
+    || array(
+      select former.id from public.meetings as former where former.merged_into = any (v_tied)
+    );
+end;
+$$;
+comment on function sync.meetings_to_lock(sync.batch) is 'The meetings that this batch may write.';
+
+create function sync.follow_merged(p_batch sync.batch)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
   update sync.staged_events as staged
   set meeting_id = meeting.merged_into
   from public.meetings as meeting
@@ -52,9 +91,11 @@ begin
       where mine.batch_id = (p_batch).id and not mine.is_same
     ))
     and meeting.id = staged.meeting_id and meeting.merged_into is not null;
+  return found;
 end;
 $$;
-comment on function sync.lock_meetings(sync.batch) is 'Locks the meetings this batch may write, by id.';
+comment on function sync.follow_merged(sync.batch) is
+'Gives events whose meeting has become one with another that other one; returns whether there were any.';
 
 -- Only another organizer's copy shows a move: guests' copies live a moment longer than what
 -- their organizer deleted.
