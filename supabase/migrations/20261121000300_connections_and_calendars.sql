@@ -117,11 +117,15 @@ create table public.calendar_watch_channels (
   foreign key (calendar_id, organization_id)
   references public.calendars (id, organization_id) on delete cascade,
   constraint calendar_watch_channels_status_is_known check (
-    status in ('pending', 'active', 'replaced', 'expired', 'failed', 'stopped', 'unwatchable')
+    status in (
+      'pending', 'active', 'replaced', 'expired', 'failed', 'stopped', 'unwatchable', 'by_hand'
+    )
   )
 );
 comment on table public.calendar_watch_channels is
 'A live push subscription of a calendar, and those before it. Its id is the id the provider is given.';
+comment on column public.calendar_watch_channels.status is
+'pending (the provider was asked), active, replaced by another, expired, failed, stopped, unwatchable (the provider has no pushes for it), by_hand (its webhook was registered by hand, and is nobody''s of ours).';
 comment on column public.calendar_watch_channels.provider_channel_id is 'The provider''s own id, where it makes one.';
 comment on column public.calendar_watch_channels.resource_id is 'What the provider wants to hear besides the id when the channel is stopped.';
 create index calendar_watch_channels_calendar
