@@ -34,10 +34,11 @@ create type sync.batch as (
   series text [],
   window_start timestamptz,
   window_end timestamptz,
-  read_until timestamptz
+  read_until timestamptz,
+  booking_calendars uuid []
 );
 comment on type sync.batch is
-'One call of sync.apply_events: the calendar it is for, and what the round says of itself.';
+'One call of sync.apply_events or sync.apply_bookings: the calendar it is for, what the round says of itself, and the organization''s calendars of bookings.';
 
 create unlogged table sync.staged_events (
   batch_id uuid not null,
@@ -65,6 +66,9 @@ create unlogged table sync.staged_events (
   attendees jsonb,
   attendee_name text,
   attendee_email text,
+  attendee_phone text,
+  metadata jsonb,
+  meeting_status text,
   conference_url text,
   series_provider_id text,
   original_start timestamptz,
@@ -84,9 +88,12 @@ create unlogged table sync.staged_events (
   old_status text,
   old_scope text,
   old_key text,
+  told_before jsonb,
   -- As decided.
   is_wanted boolean not null default true,
   key text,
+  keys text[],
+  client_id uuid,
   meeting_id uuid,
   is_new_meeting boolean not null default false,
   tied_to uuid,
@@ -103,17 +110,25 @@ create unlogged table sync.staged_events (
 -- Compressing and moving out what is long would take longer than all else here.
 with (toast_tuple_target = 8160);
 comment on table sync.staged_events is
-'Events of the calls of sync.apply_events under way, with what each step found out. Empty between calls.';
+'Events and bookings of the calls of sync.apply_events and sync.apply_bookings under way, with what each step found out. Empty between calls.';
 comment on column sync.staged_events.place is 'Its place in what was told; below zero: added from the mirror.';
 comment on column sync.staged_events.origin is
-'told; gone (its series, read whole, has it no more); orphaned (its series is deleted); absent (a full round did not meet it); released (a held cancellation); former (the single that a series was before); follower (the event to which a meeting moves).';
+'told; gone (its series, read whole, has it no more); orphaned (its series is deleted); absent (a full round did not meet it); released (a held cancellation); former (the single that a series was before); follower (the event to which a meeting moves); booking (the booking of a meeting whose event was told).';
+comment on column sync.staged_events.metadata is 'What a booking tells for the meeting''s metadata; null = nothing is told.';
+comment on column sync.staged_events.meeting_status is
+'The status that a booking gives its meeting; null = by sync.next_status().';
+comment on column sync.staged_events.told_before is
+'What the mirror told the meeting until now: {statuses, phones, metadata_keys}. What stands there and is not among it, somebody else wrote.';
+comment on column sync.staged_events.keys is 'Further keys of the same meeting, beside `key`.';
+comment on column sync.staged_events.client_id is
+'Whom it is with, where sync.find_clients() knows better than by the address; null = by the address.';
 comment on column sync.staged_events.is_same is 'Nothing changed since it was last applied.';
 comment on column sync.staged_events.is_wanted is 'Whether its kind, its tag, the account''s answer and the calendar''s direction make it a meeting.';
 comment on column sync.staged_events.is_new_meeting is 'meeting_id was made up for it: there is no such meeting yet.';
 comment on column sync.staged_events.tied_to is 'The meeting its key leads to, which is to become one with its own.';
 comment on column sync.staged_events.feeds is 'Its content is that of its meeting: the meeting is written to it.';
 comment on column sync.staged_events.verdict is
-'Of what is gone: cancel; detach (a guest''s copy); follow (alive elsewhere); over; held; retired (its meeting went to an heir).';
+'Of what is gone: cancel; detach (a guest''s copy); follow (alive elsewhere); over; held; booked (its booking lives, and is asked for); retired (its meeting went to an heir).';
 comment on column sync.staged_events.slot is 'Local time of the original start, in the series'' zone.';
 comment on column sync.staged_events.pair_group is 'Between whom meetings may be handed on: a series, or the one that continues it.';
 comment on column sync.staged_events.pair_shift is 'By how much the series as a whole was moved.';

@@ -25,7 +25,11 @@ begin
       array(select jsonb_array_elements_text(coalesce(p_round -> 'series', '[]'))),
       (p_round ->> 'window_start')::timestamptz,
       (p_round ->> 'window_end')::timestamptz,
-      coalesce(p_round ->> 'read_until', p_round ->> 'window_end')::timestamptz
+      coalesce(p_round ->> 'read_until', p_round ->> 'window_end')::timestamptz,
+      array(
+        select bookings.id from public.calendars as bookings
+        where bookings.organization_id = calendar.organization_id and bookings.kind = 'bookings'
+      )
     )::sync.batch
     from public.calendars as calendar
     join public.organizations as organization on organization.id = calendar.organization_id

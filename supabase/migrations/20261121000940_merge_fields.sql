@@ -229,16 +229,23 @@ begin
       case
         when staged.feeds then coalesce(
           (select event.calendar_id from public.calendar_events as event
-           where event.id = staged.event_id and staged.origin = 'follower'),
+           where event.id = staged.event_id and staged.origin in ('follower', 'booking')),
           (p_batch).calendar_id
         )
         else meeting.calendar_id
       end as calendar_id,
       case
         when staged.feeds
-          then sync.staged_fields(staged, p_batch, sync.next_status(meeting.status, staged.status))
+          then sync.staged_fields(staged, p_batch, case
+            when staged.meeting_status is null then sync.next_status(meeting.status, staged.status)
+            else sync.told_status(meeting.status, staged.meeting_status, staged.told_before)
+          end)
         else jsonb_build_object('status', 'cancelled')
-      end as theirs
+      end as theirs,
+      -- Of these no edit is noted: no calendar has them.
+      sync.told_phone(meeting.attendee_phone, staged.attendee_phone, staged.told_before)
+        as attendee_phone,
+      sync.told_metadata(meeting.metadata, staged.metadata, staged.told_before) as metadata
     from sync.staged_events as staged
     join public.meetings as meeting on meeting.id = staged.meeting_id
     where staged.batch_id = (p_batch).id
@@ -312,7 +319,8 @@ begin
 
   results as (
     select
-      summed.id, incoming.calendar_id, incoming.event_id,
+      summed.id, incoming.calendar_id, incoming.event_id, incoming.attendee_phone,
+      incoming.metadata,
       sync.meeting_fields(meeting) || summed.fields as fields,
       (meeting.edits - summed.names) || summed.edits as edits,
       summed.asks or exists (
@@ -341,6 +349,8 @@ begin
     meeting_url = results.fields ->> 'meeting_url',
     attendee_name = results.fields ->> 'attendee_name',
     attendee_email = results.fields ->> 'attendee_email',
+    attendee_phone = results.attendee_phone,
+    metadata = results.metadata,
     calendar_id = results.calendar_id,
     event_id = results.event_id,
     edits = results.edits,
@@ -358,9 +368,10 @@ begin
   where meeting.id = any (v_edited) and meeting.id = results.id
     and (
       sync.meeting_fields(meeting), meeting.edits, meeting.sync_state, meeting.calendar_id,
-      meeting.event_id
+      meeting.event_id, meeting.attendee_phone, meeting.metadata
     ) is distinct from (
-      results.fields, results.edits, next.sync_state, results.calendar_id, results.event_id
+      results.fields, results.edits, next.sync_state, results.calendar_id, results.event_id,
+      results.attendee_phone, results.metadata
     );
   get diagnostics v_count = row_count;
   return v_count;

@@ -62,6 +62,55 @@ $$;
 comment on function sync.choose_feeders(sync.batch) is
 'Marks, for each meeting there is, the staged event whose content is the meeting''s.';
 
+-- What a booking tells beyond what a calendar knows. The mirror has what it told before: where a
+-- meeting says something else, the application or a person wrote that.
+
+create function sync.told_status(p_ours text, p_told text, p_before jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_before -> 'statuses' ? p_ours then p_told
+    when p_ours = 'completed' and p_told = 'no_show' then p_told
+    else sync.next_status(p_ours, p_told)
+  end
+$$;
+comment on function sync.told_status(text, text, jsonb) is
+'A meeting''s status after its booking told one: a status that somebody else gave it stays as it does after a calendar''s.';
+
+create function sync.told_phone(p_ours text, p_told text, p_before jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_told is null then p_ours
+    when p_ours is null or p_before -> 'phones' ? p_ours then p_told
+    else p_ours
+  end
+$$;
+comment on function sync.told_phone(text, text, jsonb) is
+'A meeting''s phone number after its booking told one: one that somebody else wrote stays.';
+
+create function sync.told_metadata(p_ours jsonb, p_told jsonb, p_before jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_told is null then p_ours
+    else (
+      p_ours - array(select jsonb_array_elements_text(p_before -> 'metadata_keys'))
+    ) || p_told
+  end
+$$;
+comment on function sync.told_metadata(jsonb, jsonb, jsonb) is
+'A meeting''s metadata after its booking told some: keys that it told before are replaced, all others stay.';
+
 -- A statement that writes nothing still fires its triggers: each of these looks first whether it
 -- has anything to write.
 
@@ -82,14 +131,17 @@ begin
   insert into public.meetings (
     id, organization_id, client_id, calendar_id, event_id, title, description, location,
     starts_at, ends_at, all_day, start_date, end_date, time_zone, status, meeting_url,
-    attendee_name, attendee_email, sync_state
+    attendee_name, attendee_email, attendee_phone, metadata, sync_state
   )
   select distinct on (staged.meeting_id)
-    staged.meeting_id, (p_batch).organization_id, client.id, (p_batch).calendar_id,
+    staged.meeting_id, (p_batch).organization_id, coalesce(staged.client_id, client.id),
+    (p_batch).calendar_id,
     staged.event_id, coalesce(staged.title, ''), staged.description, staged.location,
     staged.starts_at, staged.ends_at, staged.all_day, staged.start_date, staged.end_date,
-    coalesce(staged.time_zone, (p_batch).time_zone), staged.status, staged.conference_url,
-    staged.attendee_name, staged.attendee_email, 'synced'
+    coalesce(staged.time_zone, (p_batch).time_zone),
+    coalesce(staged.meeting_status, staged.status), staged.conference_url,
+    staged.attendee_name, staged.attendee_email, staged.attendee_phone,
+    coalesce(staged.metadata, '{}'), 'synced'
   from sync.staged_events as staged
   left join public.clients as client
     on client.organization_id = (p_batch).organization_id
@@ -127,12 +179,14 @@ begin
       coalesce(staged.title, '') as title, staged.description, staged.location, staged.starts_at,
       staged.ends_at, staged.all_day, staged.start_date, staged.end_date,
       coalesce(staged.time_zone, (p_batch).time_zone) as time_zone, staged.status,
-      staged.conference_url, staged.attendee_name, staged.attendee_email, client.id as client_id
+      staged.meeting_status, staged.conference_url, staged.attendee_name, staged.attendee_email,
+      staged.attendee_phone, staged.metadata, staged.told_before,
+      coalesce(staged.client_id, client.id) as client_id
     from sync.staged_events as staged
     left join public.calendar_events as moved
       on moved.id = any (array(
         select mine.event_id from sync.staged_events as mine
-        where mine.batch_id = (p_batch).id and mine.origin = 'follower'
+        where mine.batch_id = (p_batch).id and mine.origin in ('follower', 'booking')
       ))
       and moved.id = staged.event_id
     left join public.clients as client
@@ -152,9 +206,21 @@ begin
     description = theirs.description, location = theirs.location, starts_at = theirs.starts_at,
     ends_at = theirs.ends_at, all_day = theirs.all_day, start_date = theirs.start_date,
     end_date = theirs.end_date, time_zone = theirs.time_zone,
-    status = sync.next_status(meeting.status, theirs.status),
+    status = case
+      when theirs.meeting_status is null then sync.next_status(meeting.status, theirs.status)
+      else sync.told_status(meeting.status, theirs.meeting_status, theirs.told_before)
+    end,
     meeting_url = theirs.conference_url, attendee_name = theirs.attendee_name,
-    attendee_email = theirs.attendee_email, sync_state = 'synced', sync_error = null,
+    attendee_email = theirs.attendee_email,
+    attendee_phone = case
+      when theirs.attendee_phone is null then meeting.attendee_phone
+      else sync.told_phone(meeting.attendee_phone, theirs.attendee_phone, theirs.told_before)
+    end,
+    metadata = case
+      when theirs.metadata is null then meeting.metadata
+      else sync.told_metadata(meeting.metadata, theirs.metadata, theirs.told_before)
+    end,
+    sync_state = 'synced', sync_error = null,
     version = meeting.version + 1
   from theirs
   where meeting.edits = '{}'
@@ -167,13 +233,26 @@ begin
       coalesce(meeting.client_id, theirs.client_id), meeting.calendar_id, meeting.event_id,
       meeting.title, meeting.description, meeting.location, meeting.starts_at, meeting.ends_at,
       meeting.all_day, meeting.start_date, meeting.end_date, meeting.time_zone, meeting.status,
-      meeting.meeting_url, meeting.attendee_name, meeting.attendee_email, meeting.sync_state,
-      meeting.sync_error
+      meeting.meeting_url, meeting.attendee_name, meeting.attendee_email,
+      meeting.attendee_phone, meeting.metadata, meeting.sync_state, meeting.sync_error
     ) is distinct from (
       meeting.client_id, theirs.calendar_id, theirs.event_id, theirs.title, theirs.description,
       theirs.location, theirs.starts_at, theirs.ends_at, theirs.all_day, theirs.start_date,
-      theirs.end_date, theirs.time_zone, sync.next_status(meeting.status, theirs.status),
-      theirs.conference_url, theirs.attendee_name, theirs.attendee_email, 'synced', null
+      theirs.end_date, theirs.time_zone,
+      case
+        when theirs.meeting_status is null then sync.next_status(meeting.status, theirs.status)
+        else sync.told_status(meeting.status, theirs.meeting_status, theirs.told_before)
+      end,
+      theirs.conference_url, theirs.attendee_name, theirs.attendee_email,
+      case
+        when theirs.attendee_phone is null then meeting.attendee_phone
+        else sync.told_phone(meeting.attendee_phone, theirs.attendee_phone, theirs.told_before)
+      end,
+      case
+        when theirs.metadata is null then meeting.metadata
+        else sync.told_metadata(meeting.metadata, theirs.metadata, theirs.told_before)
+      end,
+      'synced', null
     );
   get diagnostics v_count = row_count;
   -- Then those with edits: a merge may leave none, and ours must stand all the same.

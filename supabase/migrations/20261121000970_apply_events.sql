@@ -245,7 +245,7 @@ begin
         or function.proname = any (array[
           'read_batch', 'event_key', 'plain_text', 'has_tag', 'normal_text', 'time_field',
           'provider_status', 'take_over', 'meeting_fields', 'same_field', 'merge_field', 'staged_fields',
-          'next_status'
+          'next_status', 'told_status', 'told_phone', 'told_metadata'
         ])
       )
   loop
