@@ -13,8 +13,13 @@ number they come, key by key:
              tell it the highest `version` of a `source` is right; between a delivery
              and a fetch, the fetch if its `as_of` is not the earlier one
 * the chain  a key that another one supersedes, or that names who supersedes it, is
-             past: the meeting goes on as the key that nothing known supersedes
-* the slot   what speaks for a whole slot counts for each of its seats
+             past, even where nothing was told of the one between: the meeting goes on
+             as the key that nothing known supersedes. Of several such the one that
+             is not cancelled or rejected, then the greatest; whatever it does not
+             tell, but for a cancellation, it has from the key that it supersedes
+* the slot   what speaks for a whole slot counts for each of its seats, but for its
+             links; while none is known, for nobody if it tells its `slot_id`, else
+             for its own key
 
 `weak_key` stands in where a seat was told without its id: it means the first seat that
 was told with the same weak key, and itself where there is none.

@@ -4,6 +4,7 @@ A set function of what was told: order and repetition cannot matter, because not
 here looks at either. `providers/bookings.py` says the rules in words.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ PHASES = {"started": 1, "ended": 2}
 EARLY = datetime.min.replace(tzinfo=UTC)
 OF_ITS_OWN = frozenset({"cancellation"})  # what a moved booking does not hand on
 
+Links = dict[str, set[str]]
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -25,9 +28,14 @@ class Joined:
 
     keys: frozenset[str]
     current: str
+    provider_id: str
+    slot_id: str | None
+    seat_id: str | None
     state: str | None
     phase: str | None
     no_show: bool
+    version: str
+    as_of: datetime | None
     fields: dict[str, object]
 
     def __getattr__(self, name: str) -> object:
@@ -38,26 +46,37 @@ class Joined:
 
 def join(bookings: Iterable[Booking]) -> list[Joined]:
     """Return the meetings that were told of, in the order of their current keys."""
-    told = _spread(_with_seats(list(bookings)))
+    given = list(bookings)
+    meant = _seats_meant(given)
+    told = _spread(_with_seats(given, meant))
     by_key: dict[str, list[Booking]] = defaultdict(list)
     for booking in told:
         by_key[booking.key].append(booking)
-    after = _successions(told)
-    found = [_joined(keys, by_key, after) for keys in _chains(set(by_key), after)]
+    weak: Links = defaultdict(set)
+    for booking in given:
+        if booking.key in meant and not booking.whole_slot:
+            weak[meant[booking.key]].add(booking.key)
+    links = _links(told)
+    after = _successions(set(by_key), links)
+    found = [_joined(keys, by_key, after, weak) for keys in _chains(set(by_key), links)]
     return sorted(found, key=lambda one: one.current)
 
 
-def _with_seats(bookings: list[Booking]) -> list[Booking]:
-    """Give those who came without a seat's id the first seat of the same person."""
+def _seats_meant(bookings: list[Booking]) -> dict[str, str]:
+    """Return the first seat that each weak key was told with."""
     first: dict[str, tuple[datetime, str]] = {}
     for booking in bookings:
         if booking.seat_id and booking.weak_key:
             seat = (booking.as_of or EARLY, booking.key)
             first[booking.weak_key] = min(first.get(booking.weak_key, seat), seat)
-    known = {weak: key for weak, (_, key) in first.items()}
+    return {weak: key for weak, (_, key) in first.items()}
+
+
+def _with_seats(bookings: list[Booking], meant: dict[str, str]) -> list[Booking]:
+    """Give those who came without a seat's id the first seat of the same person."""
 
     def resolved(key: str | None) -> str | None:
-        return key if key is None else known.get(key, key)
+        return key if key is None else meant.get(key, key)
 
     return [
         msgspec.structs.replace(
@@ -72,31 +91,52 @@ def _with_seats(bookings: list[Booking]) -> list[Booking]:
 
 def _spread(bookings: list[Booking]) -> list[Booking]:
     """Let what speaks for a whole slot speak for each of its seats."""
-    seats: dict[str, set[str]] = defaultdict(set)
+    seats: Links = defaultdict(set)
     for booking in bookings:
         if booking.slot_id and not booking.whole_slot:
             seats[booking.slot_id].add(booking.key)
     spread: list[Booking] = []
     for booking in bookings:
-        of_slot = seats.get(booking.key, set()) if booking.whole_slot else set()
-        spread += [
-            msgspec.structs.replace(booking, key=seat, supersedes=None)
-            for seat in of_slot
-        ] or [booking]
+        if not booking.whole_slot:
+            spread.append(booking)
+        elif booking.key in seats:
+            spread += [
+                msgspec.structs.replace(
+                    booking, key=seat, supersedes=None, superseded_by=None
+                )
+                for seat in seats[booking.key]
+            ]
+        elif not booking.slot_id:
+            spread.append(booking)
     return spread
 
 
-def _successions(bookings: list[Booking]) -> dict[str, set[str]]:
-    after: dict[str, set[str]] = defaultdict(set)
+def _links(bookings: list[Booking]) -> Links:
+    """Return what each key is superseded by; what names itself says nothing."""
+    after: Links = defaultdict(set)
     for booking in bookings:
-        if booking.supersedes:
+        if booking.supersedes and booking.supersedes != booking.key:
             after[booking.supersedes].add(booking.key)
-        if booking.superseded_by:
+        if booking.superseded_by and booking.superseded_by != booking.key:
             after[booking.key].add(booking.superseded_by)
     return after
 
 
-def _chains(keys: set[str], after: dict[str, set[str]]) -> list[set[str]]:
+def _successions(keys: set[str], links: Links) -> Links:
+    """Leave out the keys that nothing was told of: who comes after them, follows."""
+    after: Links = {}
+    for key in keys:
+        met: set[str] = set()
+        ahead = set(links.get(key, set()))
+        while ahead:
+            met |= ahead
+            unseen = ahead - keys
+            ahead = {new for old in unseen for new in links.get(old, set())} - met
+        after[key] = (met & keys) - {key}
+    return after
+
+
+def _chains(keys: set[str], after: Links) -> list[set[str]]:
     """Join keys that a link ties, whether or not both ends were seen."""
     chain = {key: {key} for key in {*keys, *after, *set().union(*after.values())}}
     for old, news in after.items():
@@ -110,37 +150,37 @@ def _chains(keys: set[str], after: dict[str, set[str]]) -> list[set[str]]:
 
 
 def _joined(
-    keys: set[str], by_key: dict[str, list[Booking]], after: dict[str, set[str]]
+    keys: set[str], by_key: dict[str, list[Booking]], after: Links, weak: Links
 ) -> Joined:
-    current = max(
-        (key for key in keys if not after.get(key, set()) & keys),
-        default=max(keys),
-        key=lambda key: (
-            RANK.get(_state(by_key[key]) or "", 0) < RANK["rejected"],
-            key,
-        ),
-    )
+    heads = [key for key in keys if not after[key]]
+    current = max(heads or keys, key=lambda key: (_is_alive(by_key[key]), key))
+    told = by_key[current]
     fields: dict[str, object] = {}
     for key in _from_oldest(current, keys, after):
         handed_on = {k: v for k, v in fields.items() if k not in OF_ITS_OWN}
         fields = handed_on | _fields(by_key[key])
-    phases = [b.phase for b in by_key[current] if b.phase]
+    phases = [booking.phase for booking in told if booking.phase]
     return Joined(
-        keys=frozenset(keys),
+        keys=frozenset(keys.union(*(weak.get(key, set()) for key in keys))),
         current=current,
-        state=_state(by_key[current]),
+        provider_id=max(booking.provider_id for booking in told),
+        slot_id=max((b.slot_id for b in told if b.slot_id), default=None),
+        seat_id=max((b.seat_id for b in told if b.seat_id), default=None),
+        state=_state(told),
         phase=max(phases, key=PHASES.__getitem__, default=None),
-        no_show=_no_show(by_key[current], fields.get("attendee_email")),
+        no_show=_no_show(told, fields.get("attendee_email")),
+        version=max((b.source == "delivery", b.version) for b in told)[1],
+        as_of=max((b.as_of for b in told if b.as_of), default=None),
         fields=fields,
     )
 
 
-def _from_oldest(current: str, keys: set[str], after: dict[str, set[str]]) -> list[str]:
+def _from_oldest(current: str, keys: set[str], after: Links) -> list[str]:
     line: list[str] = []
     key: str | None = current
-    while key is not None and key not in line:
+    while key is not None:
         line.append(key)
-        before = {old for old in keys if key in after.get(old, set())} - set(line)
+        before = {old for old in keys if key in after[old]} - set(line)
         key = max(before, default=None)
     return line[::-1]
 
@@ -185,10 +225,24 @@ def _value(name: str, bookings: list[Booking]) -> object:
 
 def _tellers(
     name: str, bookings: list[Booking], source: Source
-) -> list[tuple[str, datetime, bytes, object]]:
+) -> list[tuple[str, datetime, str, object]]:
     """Return who tells a field, the last resort being the text of the value."""
     return [
-        (booking.version, booking.as_of or EARLY, msgspec.json.encode(value), value)
+        (booking.version, booking.as_of or EARLY, _text(value), value)
         for booking in bookings
         if booking.source == source and (value := getattr(booking, name)) is not None
     ]
+
+
+def _text(value: object) -> str:
+    """Write JSON as Postgres does: the shorter key of an object comes first."""
+    return json.dumps(_in_order(msgspec.to_builtins(value)), ensure_ascii=False)
+
+
+def _in_order(value: object) -> object:
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: (len(name.encode()), name))
+        return {name: _in_order(value[name]) for name in names}
+    if isinstance(value, list):
+        return [_in_order(one) for one in value]
+    return value

@@ -1,0 +1,215 @@
+-- Bookings, the ground: what was told of them.
+--
+-- Nothing orders the deliveries of Calendly and Cal.com, so nothing is overwritten by a later
+-- one: each message is kept beside the others, and a booking is what they add up to
+-- (sync.join_bookings). What repeats is kept once. The same words told anew, as sweeps do, move
+-- only the times by which they are weighed against other words:
+--
+--   version, as_of   the latest: of those who tell the same, only the last can be right
+--   first_as_of      the earliest: who was told first with a weak key is meant by it
+--   no_shows         the latest mark of each address
+--
+-- Nothing that is dropped so could ever be the highest of anything again.
+
+create table sync.told_bookings (
+  connection_id uuid not null references public.calendar_connections (id) on delete cascade,
+  key text collate "C" not null,
+  digest bytea not null,
+  source text not null,
+  version text collate "C" not null,
+  as_of timestamptz not null,
+  first_as_of timestamptz not null,
+  provider_id text collate "C" not null,
+  weak_key text collate "C",
+  slot_id text collate "C",
+  seat_id text collate "C",
+  whole_slot boolean not null,
+  supersedes text collate "C",
+  superseded_by text collate "C",
+  state text,
+  phase text,
+  no_shows jsonb not null,
+  fields jsonb not null,
+  told bigint not null,
+  primary key (connection_id, key, digest),
+  constraint told_booking_source_is_known check (source in ('delivery', 'fetch')),
+  constraint told_booking_state_is_known
+  check (state in ('pending', 'accepted', 'rejected', 'cancelled')),
+  constraint told_booking_phase_is_known check (phase in ('started', 'ended'))
+)
+-- Compressing and moving out what is long would take longer than reading it.
+with (toast_tuple_target = 8160);
+comment on table sync.told_bookings is
+'What messages told of bookings, each different one once: the key as told, what it is tied to, and the fields. Bookings are joined from it.';
+comment on column sync.told_bookings.digest is
+'Of what was told, but for the times it was told at: version, as_of and those of no-show marks.';
+comment on column sync.told_bookings.as_of is '-infinity where no time was told; likewise first_as_of.';
+comment on column sync.told_bookings.first_as_of is 'When the same was told first; as_of is when it was told last.';
+comment on column sync.told_bookings.no_shows is 'Marks: [{email, marked, at}].';
+comment on column sync.told_bookings.told is
+'Which fields it tells: a bit for each, by the place in sync.booking_fields().';
+alter table sync.told_bookings enable row level security;
+grant select, insert, update, delete on sync.told_bookings to sync_engine;
+-- Chains, slots and weak keys are followed from either end.
+create index told_bookings_supersedes on sync.told_bookings (connection_id, supersedes)
+where supersedes is not null;
+create index told_bookings_superseded_by on sync.told_bookings (connection_id, superseded_by)
+where superseded_by is not null;
+create index told_bookings_weak_key on sync.told_bookings (connection_id, weak_key)
+where weak_key is not null;
+create index told_bookings_slot on sync.told_bookings (connection_id, slot_id)
+where slot_id is not null and not whole_slot;
+
+create function sync.booking_fields()
+returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select array[
+    'title', 'description', 'starts_at', 'ends_at', 'location', 'meeting_url', 'link_pending',
+    'attendee_name', 'attendee_email', 'attendee_phone', 'attendee_time_zone', 'guests',
+    'organizer_email', 'organizer_id', 'answers', 'tracking', 'metadata', 'cancellation',
+    'calendar_references', 'ical_uid', 'sequence', 'seats', 'series_id', 'series_position'
+  ]
+$$;
+comment on function sync.booking_fields() is
+'The fields of a booking, each told or not: FIELDS of providers/bookings.py. Add at the end only.';
+
+create function sync.latest_marks(p_marks jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(latest.mark order by latest.email nulls first), '[]')
+  from (
+    select distinct on (email) lower(mark ->> 'email') collate "C" as email, mark
+    from jsonb_array_elements(p_marks) as told (mark)
+    order by email, (mark ->> 'at')::timestamptz desc, mark -> 'marked' desc, mark
+  ) as latest
+$$;
+comment on function sync.latest_marks(jsonb) is 'Of no-show marks the latest of each address, in a fixed order.';
+
+create function sync.read_told(p_bookings jsonb)
+returns setof sync.told_bookings
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_fields text[] := sync.booking_fields();
+begin
+  return query
+  select
+    null::uuid,
+    (said.booking ->> 'key') collate "C",
+    substr(sha256(convert_to((said.booking - array['version', 'as_of', 'no_shows'])::text, 'UTF8')), 1, 16),
+    said.booking ->> 'source',
+    coalesce(said.booking ->> 'version', '') collate "C",
+    said.as_of,
+    said.as_of,
+    (said.booking ->> 'provider_id') collate "C",
+    nullif(said.booking ->> 'weak_key', '') collate "C",
+    nullif(said.booking ->> 'slot_id', '') collate "C",
+    nullif(said.booking ->> 'seat_id', '') collate "C",
+    coalesce((said.booking -> 'whole_slot')::boolean, false),
+    nullif(said.booking ->> 'supersedes', '') collate "C",
+    nullif(said.booking ->> 'superseded_by', '') collate "C",
+    said.booking ->> 'state',
+    said.booking ->> 'phase',
+    coalesce(said.booking -> 'no_shows', '[]'),
+    said.booking - array[
+      'key', 'source', 'version', 'as_of', 'provider_id', 'weak_key', 'slot_id', 'seat_id',
+      'whole_slot', 'supersedes', 'superseded_by', 'state', 'phase', 'no_shows'
+    ],
+    (
+      select coalesce(sum(1::bigint << field.place::integer), 0)::bigint
+      from unnest(v_fields) with ordinality as field (name, place)
+      where said.booking ? field.name
+    )
+  from (
+    select
+      jsonb_strip_nulls(given.booking - array['provider', 'raw', 'trigger', 'ask', 'moved']) as booking,
+      coalesce((given.booking ->> 'as_of')::timestamptz, '-infinity') as as_of
+    from jsonb_array_elements(p_bookings) as given (booking)
+  ) as said;
+end;
+$$;
+comment on function sync.read_told(jsonb) is
+'Bookings, as providers.bookings writes them, as rows of sync.told_bookings, but for the connection.';
+
+create function sync.tell_bookings(p_connection_id uuid, p_bookings jsonb)
+returns text[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_keys text[];
+begin
+  with told as (
+    select
+      said.*,
+      count(*) over same as times,
+      min(said.as_of) over same as earliest,
+      jsonb_agg(said.no_shows) over same as marks
+    from sync.read_told(p_bookings) as said
+    window same as (partition by said.key, said.digest)
+  ),
+
+  -- What comes twice in one array is one row.
+  distinct_told as (
+    select distinct on (told.key, told.digest) told.*
+    from told
+    order by told.key, told.digest, told.version desc, told.as_of desc
+  ),
+
+  written as (
+    insert into sync.told_bookings as known
+    select
+      p_connection_id, told.key, told.digest, told.source, told.version, told.as_of, told.earliest,
+      told.provider_id, told.weak_key, told.slot_id, told.seat_id, told.whole_slot,
+      told.supersedes, told.superseded_by, told.state, told.phase,
+      case
+        when told.times = 1 then told.no_shows
+        else sync.latest_marks(jsonb_path_query_array(told.marks, '$[*][*]'))
+      end,
+      told.fields, told.told
+    from distinct_told as told
+    order by told.key, told.digest
+    on conflict (connection_id, key, digest) do update
+    set
+      version = case
+        when row(excluded.version, excluded.as_of) > row(known.version, known.as_of)
+          then excluded.version
+        else known.version
+      end,
+      as_of = case
+        when row(excluded.version, excluded.as_of) > row(known.version, known.as_of)
+          then excluded.as_of
+        else known.as_of
+      end,
+      first_as_of = least(known.first_as_of, excluded.first_as_of),
+      no_shows = sync.latest_marks(known.no_shows || excluded.no_shows)
+    where row(excluded.version, excluded.as_of) > row(known.version, known.as_of)
+      or excluded.first_as_of < known.first_as_of
+      or not known.no_shows @> excluded.no_shows
+      and sync.latest_marks(known.no_shows || excluded.no_shows) <> sync.latest_marks(known.no_shows)
+    returning known.key
+  )
+
+  select array_agg(distinct written.key) into v_keys from written;
+  return coalesce(v_keys, '{}');
+end;
+$$;
+comment on function sync.tell_bookings(uuid, jsonb) is
+'Keeps what an array of bookings tells and nobody told yet; returns the keys as told that something new was told of. Telling the same again writes nothing.';
+
+revoke all on function sync.booking_fields() from public;
+revoke all on function sync.latest_marks(jsonb) from public;
+revoke all on function sync.read_told(jsonb) from public;
+revoke all on function sync.tell_bookings(uuid, jsonb) from public;
+grant execute on function sync.booking_fields() to sync_engine;
+grant execute on function sync.latest_marks(jsonb) to sync_engine;
+grant execute on function sync.read_told(jsonb) to sync_engine;
+grant execute on function sync.tell_bookings(uuid, jsonb) to sync_engine;

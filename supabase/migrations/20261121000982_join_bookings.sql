@@ -1,0 +1,463 @@
+-- Bookings, joined: what all that was told of them adds up to.
+--
+-- The rules stand in providers/bookings.py, in words, and are held against a reference, a
+-- function of sets, by the tests. Here they are five steps over all bookings that are touched:
+--
+--   reach    names (keys, and what keys are tied to) that what is asked for hangs together with
+--   speak    who speaks of which key: weak keys are replaced, whole slots speak for their seats
+--   chain    which keys are one booking, which of them is the current one, and what it came from
+--   fields   of those who tell a field, who is right
+--   join     a row for each chain
+
+create type sync.joined_booking as (
+  keys text [],
+  current_key text,
+  provider_id text,
+  slot_id text,
+  seat_id text,
+  state text,
+  phase text,
+  no_show boolean,
+  version text,
+  as_of timestamptz,
+  fields jsonb
+);
+comment on type sync.joined_booking is
+'One meeting as its bookings tell it. keys: all it was ever told by, the current one and weak ones too; the rest is of the current key, but for fields, of which it inherits what it does not tell. fields: those of sync.booking_fields() that anybody tells.';
+
+create type sync.spoken_booking as (
+  key text,
+  told_key text,
+  digest bytea,
+  source text,
+  version text,
+  as_of timestamptz,
+  provider_id text,
+  slot_id text,
+  seat_id text,
+  whole_slot boolean,
+  supersedes text,
+  superseded_by text,
+  state smallint,
+  phase smallint,
+  no_shows jsonb,
+  told bigint
+);
+comment on type sync.spoken_booking is
+'A row of sync.told_bookings as it counts for one key; state and phase by rank.';
+
+create type sync.chained_key as (chain integer, key text, depth integer);
+comment on type sync.chained_key is
+'A key of a chain. depth: 0 is the current key, 1 what it superseded, and so on; null stands aside.';
+
+create function sync.reach_bookings(p_connection_id uuid, p_keys text[])
+returns text[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_known text[] := '{}';
+  v_new text[];
+begin
+  -- What speaks for a whole slot, speaks for all of its seats. A seat asks for its slot only.
+  v_new := array(
+    select unnest(p_keys)
+    union
+    select seat.key from sync.told_bookings as seat
+    where seat.connection_id = p_connection_id and not seat.whole_slot
+      and seat.slot_id = any (array(
+        select slot.key from sync.told_bookings as slot
+        where slot.connection_id = p_connection_id and slot.key = any (p_keys)
+          and slot.whole_slot
+      ))
+  );
+  while v_new <> '{}' loop
+    v_known := v_known || v_new;
+    v_new := array(
+      select unnest(array[
+        met.key, met.supersedes, met.superseded_by, met.weak_key,
+        case when not met.whole_slot then met.slot_id end
+      ])
+      from (
+        select told.* from sync.told_bookings as told
+        where told.connection_id = p_connection_id and told.key = any (v_new)
+        union all
+        select told.* from sync.told_bookings as told
+        where told.connection_id = p_connection_id and told.supersedes = any (v_new)
+        union all
+        select told.* from sync.told_bookings as told
+        where told.connection_id = p_connection_id and told.superseded_by = any (v_new)
+        union all
+        select told.* from sync.told_bookings as told
+        where told.connection_id = p_connection_id and told.weak_key = any (v_new)
+      ) as met
+      except
+      select unnest(v_known || null::text)
+    );
+  end loop;
+  return v_known;
+end;
+$$;
+comment on function sync.reach_bookings(uuid, text[]) is
+'Names that hang together with these keys: by chains, weak keys and slots, in any number of steps.';
+
+create function sync.speak_bookings(p_connection_id uuid, p_names text[])
+returns setof sync.spoken_booking
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return query
+  with told as materialized (
+    select * from sync.told_bookings as told
+    where told.connection_id = p_connection_id and told.key = any (p_names)
+  ),
+
+  first_seat as (
+    select distinct on (told.weak_key) told.weak_key, told.key
+    from told
+    where told.weak_key is not null and told.seat_id is not null
+    order by told.weak_key, told.first_as_of, told.key
+  ),
+
+  resolved as materialized (
+    select
+      coalesce(meant.key, told.key) as key,
+      told.key as told_key,
+      told.digest,
+      told.source,
+      told.version,
+      told.as_of,
+      told.provider_id,
+      told.slot_id,
+      told.seat_id,
+      told.whole_slot,
+      coalesce(older.key, told.supersedes) as supersedes,
+      coalesce(newer.key, told.superseded_by) as superseded_by,
+      array_position(array['pending', 'accepted', 'rejected', 'cancelled'], told.state)::smallint as state,
+      array_position(array['started', 'ended'], told.phase)::smallint as phase,
+      told.no_shows,
+      told.told
+    from told
+    left join first_seat as meant on meant.weak_key = told.key
+    left join first_seat as older on older.weak_key = told.supersedes
+    left join first_seat as newer on newer.weak_key = told.superseded_by
+  ),
+
+  seat as (
+    select distinct resolved.slot_id, resolved.key
+    from resolved
+    where resolved.slot_id is not null and not resolved.whole_slot
+  ),
+
+  -- Who else is in it, may not be asked for.
+  seated as (
+    select distinct told.slot_id
+    from sync.told_bookings as told
+    where told.connection_id = p_connection_id and not told.whole_slot
+      and told.slot_id = any (array(select slot.key from resolved as slot where slot.whole_slot))
+  )
+
+  select resolved.*
+  from resolved
+  where not resolved.whole_slot
+    or resolved.slot_id is null and resolved.key not in (select seated.slot_id from seated)
+  union all
+  select
+    seat.key, slot.told_key, slot.digest, slot.source, slot.version, slot.as_of,
+    slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot, null, null,
+    slot.state, slot.phase, slot.no_shows, slot.told
+  from resolved as slot
+  join seat on seat.slot_id = slot.key
+  where slot.whole_slot;
+end;
+$$;
+comment on function sync.speak_bookings(uuid, text[]) is
+'Who speaks of which key: weak keys replaced by the seat that they mean, whole slots by their seats.';
+
+create function sync.chain_bookings(p_spoken sync.spoken_booking[])
+returns setof sync.chained_key
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return query
+  with recursive seen as materialized (
+    select spoken.key, coalesce(max(spoken.state), 1) < 3 as is_alive
+    from unnest(p_spoken) as spoken
+    group by spoken.key
+  ),
+
+  link as materialized (
+    select spoken.supersedes as old, spoken.key as new
+    from unnest(p_spoken) as spoken
+    where spoken.supersedes <> spoken.key
+    union
+    select spoken.key, spoken.superseded_by
+    from unnest(p_spoken) as spoken
+    where spoken.superseded_by <> spoken.key
+  ),
+
+  tie as materialized (
+    select link.old as one, link.new as other from link
+    union
+    select link.new, link.old from link
+  ),
+
+  reach as (
+    select tie.one, tie.one as other from tie
+    union
+    select reach.one, tie.other
+    from reach
+    join tie on tie.one = reach.other
+  ),
+
+  tied as (
+    select reach.one as key, min(reach.other) as name
+    from reach
+    group by reach.one
+  ),
+
+  named as materialized (
+    select
+      seen.key,
+      seen.is_alive,
+      dense_rank() over (order by coalesce(tied.name, seen.key))::integer as chain
+    from seen
+    left join tied on tied.key = seen.key
+  ),
+
+  -- Past keys that nothing was told of yet.
+  ahead as (
+    select link.old, link.new
+    from link
+    join seen on seen.key = link.old
+    union
+    select ahead.old, link.new
+    from ahead
+    join link on link.old = ahead.new
+    where ahead.new not in (select seen.key from seen)
+  ),
+
+  step as materialized (
+    select ahead.old, ahead.new
+    from ahead
+    join seen on seen.key = ahead.new
+    where ahead.old <> ahead.new
+  ),
+
+  head as (
+    select distinct on (named.chain) named.chain, named.key
+    from named
+    order by
+      named.chain, named.key in (select step.old from step), named.is_alive desc,
+      named.key desc
+  ),
+
+  before as materialized (
+    select step.new as key, array_agg(step.old order by step.old desc) as olds
+    from step
+    group by step.new
+  ),
+
+  line as (
+    select head.chain, head.key, array[head.key] as way
+    from head
+    union all
+    select line.chain, older.key, line.way || older.key
+    from line
+    join before on before.key = line.key
+    cross join lateral (
+      select old.key from unnest(before.olds) as old (key)
+      where old.key <> all (line.way)
+      limit 1
+    ) as older
+  )
+
+  select named.chain, named.key, cardinality(line.way) - 1
+  from named
+  left join line on line.key = named.key;
+end;
+$$;
+comment on function sync.chain_bookings(sync.spoken_booking[]) is
+'Which keys are one booking, and in which order: by what supersedes what, over keys that nothing was told of too.';
+
+create function sync.choose_fields(
+  p_connection_id uuid, p_spoken sync.spoken_booking[], p_keys sync.chained_key[]
+)
+returns table (chain integer, fields jsonb)
+language plpgsql
+stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with ranked as (
+    select
+      line.chain, line.depth, spoken.told_key, spoken.digest, spoken.source, spoken.as_of,
+      spoken.told,
+      dense_rank() over by_age as rank,
+      count(*) over (by_age groups between current row and current row) > 1 as is_tied,
+      bit_or(spoken.told) over (by_age groups between unbounded preceding and 1 preceding)
+        as told_later
+    from unnest(p_spoken) as spoken
+    join unnest(p_keys) as line on line.key = spoken.key
+    where line.depth is not null
+    window by_age as (
+      partition by line.chain, line.depth, spoken.source
+      order by spoken.version collate "C" desc, spoken.as_of desc
+    )
+  ),
+
+  -- Most say nothing that a later one does not say too: they need not be read.
+  needed as materialized (
+    select ranked.* from ranked
+    where ranked.told & ~coalesce(ranked.told_later, 0) <> 0
+  ),
+
+  telling as (
+    select
+      needed.chain, needed.depth, needed.source, needed.as_of, needed.rank,
+      field.name collate "C" as name, field.value,
+      case when needed.is_tied then field.value::text end as as_text
+    from needed
+    join sync.told_bookings as told
+      on told.key = needed.told_key and told.digest = needed.digest
+    cross join lateral jsonb_each(told.fields) as field (name, value)
+    where told.connection_id = p_connection_id
+      and told.key = any (array(select asked.told_key from needed as asked))
+      -- Why a booking was moved is not why its successor was cancelled.
+      and (needed.depth = 0 or field.name <> 'cancellation')
+  ),
+
+  latest as (
+    select distinct on (telling.chain, telling.depth, telling.name, telling.source) telling.*
+    from telling
+    order by
+      telling.chain, telling.depth, telling.name, telling.source, telling.rank,
+      telling.as_text collate "C" desc
+  ),
+
+  chosen as (
+    select distinct on (latest.chain, latest.name) latest.chain, latest.name, latest.value
+    from latest
+    order by
+      latest.chain, latest.name, latest.depth, latest.as_of desc, latest.source = 'fetch' desc
+  )
+
+  select chosen.chain, jsonb_object_agg(chosen.name, chosen.value)
+  from chosen
+  group by chosen.chain;
+end;
+$$;
+comment on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[]) is
+'The fields of each chain that anybody tells: the current key''s, then those of the keys it superseded; of one key, by who is right.';
+
+create function sync.join_bookings(p_connection_id uuid, p_keys text[])
+returns setof sync.joined_booking
+language plpgsql
+stable
+set search_path = ''
+-- As in sync.apply_events: the planner, who cannot know how many they are, believes in one.
+set enable_nestloop = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+set work_mem = '32MB'
+as $$
+declare
+  v_spoken sync.spoken_booking[];
+  v_keys sync.chained_key[];
+begin
+  v_spoken := array(
+    select row(spoken.*)::sync.spoken_booking
+    from sync.speak_bookings(
+      p_connection_id, sync.reach_bookings(p_connection_id, p_keys)
+    ) as spoken
+  );
+  v_keys := array(
+    select row(one.*)::sync.chained_key from sync.chain_bookings(v_spoken) as one
+  );
+  return query
+  with said as materialized (
+    select one.chain, one.depth = 0 as is_current, spoken.*
+    from unnest(v_spoken) as spoken
+    join unnest(v_keys) as one on one.key = spoken.key
+  ),
+
+  chosen as materialized (
+    select * from sync.choose_fields(p_connection_id, v_spoken, v_keys)
+  ),
+
+  known_as as (
+    select named.chain, array_agg(named.key order by named.key collate "C") as keys
+    from (
+      select said.chain, said.key from said
+      union
+      select said.chain, said.told_key from said where not said.whole_slot
+    ) as named
+    group by named.chain
+  ),
+
+  present as (
+    select
+      said.chain,
+      min(said.key collate "C") as key,
+      max(said.provider_id collate "C") as provider_id,
+      max(said.slot_id collate "C") as slot_id,
+      max(said.seat_id collate "C") as seat_id,
+      max(said.state) as state,
+      max(said.phase) as phase,
+      coalesce(
+        max(said.version collate "C") filter (where said.source = 'delivery'),
+        max(said.version collate "C")
+      ) as version,
+      nullif(max(said.as_of), '-infinity') as as_of
+    from said
+    where said.is_current
+    group by said.chain
+  ),
+
+  marked as (
+    select distinct on (said.chain) said.chain, (mark.made -> 'marked')::boolean as no_show
+    from said
+    left join chosen on chosen.chain = said.chain
+    cross join lateral jsonb_array_elements(said.no_shows) as mark (made)
+    where said.is_current and said.no_shows <> '[]'
+      and lower(coalesce(mark.made ->> 'email', chosen.fields ->> 'attendee_email', ''))
+      = lower(coalesce(chosen.fields ->> 'attendee_email', ''))
+    order by
+      said.chain, (mark.made ->> 'at')::timestamptz desc, (mark.made -> 'marked')::boolean desc
+  )
+
+  select
+    known_as.keys, present.key, present.provider_id, present.slot_id, present.seat_id,
+    (array['pending', 'accepted', 'rejected', 'cancelled'])[present.state],
+    (array['started', 'ended'])[present.phase],
+    coalesce(marked.no_show, false), present.version, present.as_of,
+    coalesce(chosen.fields, '{}')
+  from present
+  join known_as on known_as.chain = present.chain
+  left join chosen on chosen.chain = present.chain
+  left join marked on marked.chain = present.chain
+  order by present.key collate "C";
+end;
+$$;
+comment on function sync.join_bookings(uuid, text[]) is
+'What all that was told adds up to, for each booking that one of these keys (as told) belongs to or touches; of what is not asked for, some may come too.';
+
+revoke all on function sync.reach_bookings(uuid, text[]) from public;
+revoke all on function sync.speak_bookings(uuid, text[]) from public;
+revoke all on function sync.chain_bookings(sync.spoken_booking[]) from public;
+revoke all on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])
+from public;
+revoke all on function sync.join_bookings(uuid, text[]) from public;
+grant execute on function sync.reach_bookings(uuid, text[]) to sync_engine;
+grant execute on function sync.speak_bookings(uuid, text[]) to sync_engine;
+grant execute on function sync.chain_bookings(sync.spoken_booking[]) to sync_engine;
+grant execute on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])
+to sync_engine;
+grant execute on function sync.join_bookings(uuid, text[]) to sync_engine;
