@@ -9,6 +9,7 @@ create table public.calendar_connections (
   owner_id uuid references auth.users (id) on delete set null,
   provider text not null,
   account_email text not null,
+  provider_account_id text,
   scopes text[] not null default '{}',
   status text not null default 'active',
   status_reason text,
@@ -24,9 +25,14 @@ create table public.calendar_connections (
 );
 comment on table public.calendar_connections is
 'One account at one provider, linked by a user of an organization.';
+comment on column public.calendar_connections.provider_account_id is
+'What the provider calls the account (Calendly''s user URI, Cal.com''s user id); null where nobody could ask for it yet.';
 comment on column public.calendar_connections.status_reason is 'Why it is not active, in words for its owner.';
 create index calendar_connections_owner on public.calendar_connections (owner_id);
 create index calendar_connections_identity on public.calendar_connections (provider, account_email);
+create index calendar_connections_account
+on public.calendar_connections (provider, provider_account_id)
+where provider_account_id is not null;
 
 create table public.calendars (
   id uuid primary key default gen_random_uuid(),

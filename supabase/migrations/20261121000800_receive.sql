@@ -1,29 +1,179 @@
--- Receiving: the receiver's one statement.
+-- Receiving: the receiver's one statement, and its steps.
+--
+-- Nearly all that comes is a change on a channel. What only the rest needs stands in steps of its
+-- own, which run where there is any of it in the batch.
 
-create function sync.receive(
+create function sync.has_calendar_on(p_connection_id uuid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select exists (
+    select 1 from public.calendars as calendar
+    where calendar.connection_id = p_connection_id and calendar.sync_enabled
+  )
+$$;
+comment on function sync.has_calendar_on(uuid) is 'Whether a calendar of this connection is switched on.';
+revoke all on function sync.has_calendar_on(uuid) from public;
+
+-- Deliveries that name no channel: of webhooks made by hand.
+
+create function sync.tell_strangers(p_known text[], p_strange text[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_account text;
+begin
+  update public.sync_alerts as alert
+  set resolved_at = sync.clock()
+  where alert.kind = 'delivery_unrouted' and alert.resolved_at is null
+    and alert.subject_id in (select md5(known.account)::uuid from unnest(p_known) as known (account));
+  foreach v_account in array coalesce(p_strange, '{}') loop
+    perform sync.raise_alert(
+      'delivery_unrouted', md5(v_account)::uuid, null,
+      format('Bookings come whose account is not connected, or not told: %s', v_account),
+      'Connect the account, or remove the webhook that was made by hand: what comes is dropped.'
+    );
+  end loop;
+end;
+$$;
+comment on function sync.tell_strangers(text[], text[]) is
+'Opens an alert for each account (provider and routing key) whose deliveries are nobody''s, and closes those of accounts that are known by now.';
+revoke all on function sync.tell_strangers(text[], text[]) from public;
+
+create function sync.route_deliveries(
+  p_provider text[], p_channel_id uuid[], p_routing_key text[], p_kind text[], p_headers text[],
+  p_body text[]
+)
+returns table (place integer, connection_id uuid)
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_places integer[];
+  v_connections uuid[];
+  v_known text[];
+  v_strange text[];
+begin
+  with unnamed as materialized (
+    select
+      request.place::integer as place, request.provider,
+      coalesce(request.routing_key, '') as routing_key,
+      -- An outage of ours is everybody's.
+      request.kind = 'lifecycle' and request.headers::jsonb ->> 'reason' = 'outage' as for_all,
+      case when coalesce(request.routing_key, '') = '' then coalesce(
+        request.body::jsonb #>> '{payload,bookingUid}', request.body::jsonb #>> '{payload,uid}'
+      ) end as booking
+    from unnest(p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body) with ordinality
+      as request (provider, channel_id, routing_key, kind, headers, body, place)
+    where request.channel_id is null
+  ),
+
+  named as materialized (
+    select unnamed.place, connection.id, connection.status
+    from unnamed
+    join public.calendar_connections as connection
+      on connection.provider = 'calendly' and connection.provider_account_id = unnamed.routing_key
+    where unnamed.provider = 'calendly' and not unnamed.for_all
+    union all
+    select unnamed.place, connection.id, connection.status
+    from unnamed
+    join public.calendar_connections as connection
+      on connection.provider = 'calcom' and connection.account_email = lower(unnamed.routing_key)
+    where unnamed.provider = 'calcom' and not unnamed.for_all
+    union all
+    -- Cal.com's no-shows name no host, but a booking: theirs who were told of it.
+    select unnamed.place, connection.id, connection.status
+    from unnamed
+    join public.calendar_connections as connection on connection.provider = 'calcom'
+    where unnamed.provider = 'calcom' and exists (
+      select 1 from sync.told_bookings as told
+      -- A seat's key goes on with "#"; "$" comes after that.
+      where told.connection_id = connection.id and told.key >= unnamed.booking
+        and told.key < unnamed.booking || '$' and split_part(told.key, '#', 1) = unnamed.booking
+    )
+    union all
+    select unnamed.place, connection.id, connection.status
+    from unnamed
+    join public.calendar_connections as connection on connection.provider = unnamed.provider
+    where unnamed.for_all
+  ),
+
+  unknown as materialized (
+    select unnamed.place, unnamed.provider, unnamed.routing_key
+    from unnamed
+    where not unnamed.for_all and unnamed.place not in (select named.place from named)
+  ),
+
+  -- Who has webhooks alone, and nobody beside them who has: it can only be theirs.
+  lone as materialized (
+    select connection.provider, (array_agg(connection.id))[1] as id
+    from public.calendar_connections as connection
+    where connection.provider in (select unknown.provider from unknown)
+      and connection.status <> 'revoked' and sync.has_calendar_on(connection.id)
+      and not exists (
+        select 1 from sync.credentials as credentials
+        where credentials.connection_id = connection.id
+      )
+    group by connection.provider
+    having count(*) = 1
+  ),
+
+  routed as (
+    select named.place, named.id from named
+    where named.status <> 'revoked' and sync.has_calendar_on(named.id)
+    union all
+    select unknown.place, lone.id
+    from unknown
+    join lone on lone.provider = unknown.provider
+  )
+
+  select
+    array_agg(routed.place), array_agg(routed.id),
+    array_agg(distinct unnamed.provider || ' ' || unnamed.routing_key),
+    (
+      select array_agg(distinct unknown.provider || ' ' || unknown.routing_key)
+      from unknown
+      where unknown.provider not in (select lone.provider from lone)
+    )
+  into v_places, v_connections, v_known, v_strange
+  from routed
+  join unnamed on unnamed.place = routed.place;
+
+  perform sync.tell_strangers(v_known, v_strange);
+  return query
+  select routed.place, routed.id from unnest(v_places, v_connections) as routed (place, id);
+end;
+$$;
+comment on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[]) is
+'Whose deliveries are that name no channel: those of the routing key''s account, or of who was told of the booking, in every organization, else of the only connection that has webhooks alone. Nobody''s raise an alert.';
+revoke all on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[]) from public;
+
+-- Storing.
+
+create function sync.store_deliveries(
   p_provider text[],
   p_channel_id uuid[],
   p_routing_key text[],
   p_kind text[],
   p_headers text[],
   p_body text[],
-  p_received_at timestamptz[]
+  p_received_at timestamptz[],
+  p_routed integer[],
+  p_connections uuid[],
+  out outcomes text[],
+  out woken uuid[],
+  out woken_of uuid[],
+  out telling bigint[]
 )
-returns table (place integer, outcome text)
 language plpgsql
-security definer -- the receiver's role may execute this function and nothing else
 set search_path = ''
-set lock_timeout = '2s' -- better a 503 now than a provider's time-out
-set plan_cache_mode = force_generic_plan -- planned once, whatever the batch's size
-set enable_seqscan = off -- what looks cheap while tables are small stays when they are not
 as $$
 #variable_conflict use_column
-declare
-  v_now timestamptz := sync.clock();
-  v_outcomes text[];
-  v_kinds text[];
-  v_subjects uuid[];
-  v_connections uuid[];
 begin
   with incoming as materialized (
     select
@@ -52,6 +202,11 @@ begin
     select incoming.*, channels.organization_id, channels.connection_id
     from incoming
     join channels on channels.id = incoming.channel_id and channels.provider = incoming.provider
+    union all
+    select incoming.*, connection.organization_id, connection.id
+    from unnest(p_routed, p_connections) as routed (place, connection_id)
+    join public.calendar_connections as connection on connection.id = routed.connection_id
+    join incoming on incoming.place = routed.place
   ),
 
   stored as (
@@ -63,6 +218,7 @@ begin
       known.received_at, known.provider, known.kind, known.organization_id, known.connection_id,
       known.channel_id, known.routing_key, known.headers, known.body
     from known
+    returning id, kind
   ),
 
   -- One provider channel may serve several organizations: every enabled calendar of the same
@@ -79,49 +235,183 @@ begin
           and connection.account_email = channels.account_email
       ))
     where channels.id in (select known.channel_id from known where known.kind = 'change')
-  ),
-
-  asked as (
-    select
-      array_agg('pull'::text) as kinds, array_agg(woken.id) as subjects,
-      array_agg(woken.connection_id) as connections
-    from woken
-  ),
-
-  answers as (
-    select
-      array_agg(
-        case when known.place is null then 'ignored' else 'accepted' end
-        order by incoming.place
-      ) as outcomes
-    from incoming
-    left join known on known.place = incoming.place
   )
 
-  select answers.outcomes, asked.kinds, asked.subjects, asked.connections
-  into v_outcomes, v_kinds, v_subjects, v_connections
-  from answers cross join asked;
+  select
+    (
+      select array_agg(
+        case
+          when incoming.place in (select known.place from known) then 'accepted' else 'ignored'
+        end
+        order by incoming.place
+      )
+      from incoming
+    ),
+    asked.subjects, asked.connections,
+    (select array_agg(stored.id) from stored where stored.kind in ('booking', 'lifecycle'))
+  into outcomes, woken, woken_of, telling
+  from (
+    select array_agg(woken.id) as subjects, array_agg(woken.connection_id) as connections
+    from woken
+  ) as asked;
+end;
+$$;
+comment on function sync.store_deliveries(
+  text[], uuid[], text[], text[], text[], text[], timestamptz[], integer[], uuid[]
+) is
+'Stores those requests of a batch that are ours, by channel, or by place where they were routed to a connection. Answers what became of each, which calendars are to be read (and of which connections they are), and the ids of those that tell more than that.';
+revoke all on function sync.store_deliveries(
+  text[], uuid[], text[], text[], text[], text[], timestamptz[], integer[], uuid[]
+) from public;
 
-  if v_kinds is not null then
-    perform sync.request_tasks(
+-- The hello brings the resource id: with it a channel can be stopped whose creation was never
+-- answered.
+
+create function sync.note_hellos(
+  p_channel_id uuid[], p_kind text[], p_headers text[], p_received_at timestamptz[],
+  p_outcomes text[]
+)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into sync.channel_state as state (channel_id, resource_id, hello_at)
+  select distinct on (request.channel_id)
+    request.channel_id, request.headers::jsonb ->> 'resource_id', request.received_at
+  from unnest(p_channel_id, p_kind, p_headers, p_received_at, p_outcomes)
+    as request (channel_id, kind, headers, received_at, outcome)
+  where request.kind = 'hello' and request.outcome = 'accepted'
+  order by request.channel_id
+  on conflict (channel_id) do update
+  set resource_id = excluded.resource_id, hello_at = excluded.hello_at
+$$;
+comment on function sync.note_hellos(uuid[], text[], text[], timestamptz[], text[]) is
+'Keeps what the first messages of channels tell: how to stop them.';
+revoke all on function sync.note_hellos(uuid[], text[], text[], timestamptz[], text[]) from public;
+
+-- Bookings, and what is told about channels.
+
+create function sync.open_deliveries_of(
+  p_ids bigint[], p_from timestamptz, p_until timestamptz
+)
+returns table (kinds text[], subjects uuid[], connections uuid[])
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := sync.clock();
+begin
+  -- Those of booking providers wait for their ingest: the data they carry, or that some is missing.
+  insert into sync.delivery_states (delivery_id, received_at, connection_id)
+  select delivery.id, delivery.received_at, delivery.connection_id
+  from sync.webhook_deliveries as delivery
+  where delivery.id = any (p_ids) and delivery.received_at between p_from and p_until
+    and delivery.provider in ('calendly', 'calcom');
+
+  -- What has to be authorized anew, or is gone, is due for renewal.
+  update sync.channel_state as state
+  set renew_at = v_now
+  from sync.webhook_deliveries as delivery
+  where delivery.id = any (p_ids) and delivery.received_at between p_from and p_until
+    and delivery.headers ->> 'reason' in ('reauthorizationRequired', 'subscriptionRemoved')
+    and state.channel_id = delivery.channel_id;
+
+  return query
+  select
+    array_agg(asked.kind), array_agg(asked.subject_id), array_agg(asked.connection_id)
+  from (
+    select 'ingest' as kind, delivery.connection_id as subject_id, delivery.connection_id
+    from sync.webhook_deliveries as delivery
+    where delivery.id = any (p_ids) and delivery.received_at between p_from and p_until
+      and delivery.provider in ('calendly', 'calcom')
+    union
+    select
+      case delivery.headers ->> 'reason' when 'missed' then 'pull' else 'watch' end,
+      calendar.id, calendar.connection_id
+    from sync.webhook_deliveries as delivery
+    join public.calendar_watch_channels as channel on channel.id = delivery.channel_id
+    join public.calendars as calendar on calendar.id = channel.calendar_id
+    where delivery.id = any (p_ids) and delivery.received_at between p_from and p_until
+      and delivery.provider not in ('calendly', 'calcom') and calendar.sync_enabled
+      and delivery.headers ->> 'reason'
+        in ('missed', 'reauthorizationRequired', 'subscriptionRemoved')
+  ) as asked;
+end;
+$$;
+comment on function sync.open_deliveries_of(bigint[], timestamptz, timestamptz) is
+'What deliveries ask for that tell more than "something changed": an ingest of the bookings, a watch of a channel that ends, a pull where some were missed. Others ask for nothing.';
+revoke all on function sync.open_deliveries_of(bigint[], timestamptz, timestamptz) from public;
+
+-- All of it.
+
+create function sync.receive(
+  p_provider text[],
+  p_channel_id uuid[],
+  p_routing_key text[],
+  p_kind text[],
+  p_headers text[],
+  p_body text[],
+  p_received_at timestamptz[]
+)
+returns table (place integer, outcome text)
+language plpgsql
+security definer -- the receiver's role may execute this function and nothing else
+set search_path = ''
+set lock_timeout = '2s' -- better a 503 now than a provider's time-out
+set plan_cache_mode = force_generic_plan -- planned once, whatever the batch's size
+set enable_seqscan = off -- what looks cheap while tables are small stays when they are not
+as $$
+declare
+  v_now timestamptz := sync.clock();
+  v_places integer[];
+  v_routes uuid[];
+  v_outcomes text[];
+  v_woken uuid[];
+  v_woken_of uuid[];
+  v_telling bigint[];
+  v_asked record;
+  v_kinds text[] := '{}';
+  v_subjects uuid[] := '{}';
+  v_connections uuid[] := '{}';
+begin
+  if array_position(p_channel_id, null) is not null then
+    select array_agg(routed.place), array_agg(routed.connection_id) into v_places, v_routes
+    from sync.route_deliveries(
+      p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body
+    ) as routed;
+  end if;
+  select stored.outcomes, stored.woken, stored.woken_of, stored.telling
+  into v_outcomes, v_woken, v_woken_of, v_telling
+  from sync.store_deliveries(
+    p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body, p_received_at,
+    v_places, v_routes
+  ) as stored;
+
+  if v_woken is not null then
+    v_kinds := array_fill('pull'::text, array[cardinality(v_woken)]);
+    v_subjects := v_woken;
+    v_connections := v_woken_of;
+  end if;
+  if v_telling is not null then
+    select opened.* into v_asked
+    from sync.open_deliveries_of(
+      v_telling,
+      (select min(came.at) from unnest(p_received_at) as came (at)),
+      (select max(came.at) from unnest(p_received_at) as came (at))
+    ) as opened;
+    v_kinds := v_kinds || v_asked.kinds;
+    v_subjects := v_subjects || v_asked.subjects;
+    v_connections := v_connections || v_asked.connections;
+  end if;
+  if cardinality(v_kinds) > 0 then
+    perform sync.request_tasks( -- once, or flushes could lock tasks in different orders
       v_kinds, v_subjects, v_connections,
       array_fill(1::smallint, array[cardinality(v_kinds)]),
       array_fill(v_now, array[cardinality(v_kinds)])
     );
   end if;
-
-  -- The hello brings the resource id: with it a channel can be stopped whose creation was
-  -- never answered.
   if 'hello' = any (p_kind) then
-    insert into sync.channel_state as state (channel_id, resource_id, hello_at)
-    select distinct on (request.channel_id)
-      request.channel_id, request.headers::jsonb ->> 'resource_id', request.received_at
-    from unnest(p_channel_id, p_kind, p_headers, p_received_at, v_outcomes)
-      as request (channel_id, kind, headers, received_at, outcome)
-    where request.kind = 'hello' and request.outcome = 'accepted'
-    order by request.channel_id
-    on conflict (channel_id) do update
-    set resource_id = excluded.resource_id, hello_at = excluded.hello_at;
+    perform sync.note_hellos(p_channel_id, p_kind, p_headers, p_received_at, v_outcomes);
   end if;
 
   return query
@@ -130,7 +420,7 @@ begin
 end;
 $$;
 comment on function sync.receive(text[], uuid[], text[], text[], text[], text[], timestamptz[]) is
-'Stores verified webhook requests that came together (parallel arrays; headers and body as JSON text) and asks for the work they mean. Says per place in them: accepted, or ignored (a channel that is no longer ours: nothing is stored).';
+'Stores verified webhook requests that came together (parallel arrays; headers and body as JSON text) and asks for the work they mean. Says per place in them: accepted, or ignored (a channel that is no longer ours, an account that is not connected: nothing is stored).';
 revoke all on function sync.receive(text[], uuid[], text[], text[], text[], text[], timestamptz[])
 from public;
 grant execute
