@@ -41,7 +41,8 @@ comment on function sync.read_batch(uuid, jsonb) is
 'What applying must know of the calendar and the round; null where the calendar is gone.';
 
 -- Keys in a normal form. Never the iCalUID alone for an item of a series: Google gives a whole
--- series one iCalUID. All-day: the date, which means the same in every calendar's zone.
+-- series one iCalUID. Lower case: calendars hand back what a booking page wrote so. All-day: the
+-- date, which means the same in every calendar's zone.
 
 create function sync.event_key(
   p_ical_uid text, p_role text, p_original_start timestamptz, p_original_start_date date
@@ -51,7 +52,7 @@ language sql
 immutable
 set search_path = ''
 as $$
-  select 'ical:' || nullif(btrim(p_ical_uid), '') || '#' || case
+  select 'ical:' || lower(nullif(btrim(p_ical_uid), '')) || '#' || case
     when p_role not in ('occurrence', 'exception') then ''
     when p_original_start_date is not null then to_char(p_original_start_date, 'YYYYMMDD')
     else to_char(p_original_start at time zone 'UTC', 'YYYYMMDD"T"HH24MISS"Z"')
@@ -201,6 +202,21 @@ begin
     select event.* from public.calendar_events as event
     where event.calendar_id = (p_batch).calendar_id
       and event.provider_event_id = any (array(select told.provider_event_id from told))
+  ),
+
+  -- Of a private event the mirror shows nobody; who comes is known beside it.
+  unseen as (
+    select details.event_id, details.attendees
+    from public.private_event_details as details
+    where details.event_id = any (array(
+      select event.id from public.calendar_events as event
+      where event.calendar_id = (p_batch).calendar_id
+        and event.provider_event_id = any (array(
+          select told.provider_event_id from told
+          where told.status is distinct from 'cancelled'
+            and jsonb_typeof(told.attendees) is distinct from 'array'
+        ))
+    ))
   )
 
   select
@@ -285,6 +301,7 @@ begin
     becomes.a_meeting and old.meeting_id is null
   from told
   left join mirrored as old on old.provider_event_id = told.provider_event_id
+  left join unseen on unseen.event_id = old.id
   -- All-day events have dates and no zone: midnight there is a different moment in each.
   left join zones on zones.name = told.time_zone
   cross join lateral (
@@ -330,13 +347,14 @@ begin
   cross join lateral (
     select coalesce(
       wanted.is_wanted and told.status is distinct from 'cancelled'
-      and told.role in ('single', 'occurrence', 'exception'), false
+      and told.role in ('single', 'occurrence', 'exception')
+      and old.role is distinct from 'slot', false -- its seats' bookings are meetings
     ) as a_meeting
   ) as becomes
   cross join lateral (
     select case
       when jsonb_typeof(told.attendees) = 'array' then told.attendees
-      else coalesce(old.attendees, '[]') -- not told: as they are known
+      else coalesce(unseen.attendees, old.attendees, '[]') -- not told: as they are known
     end as attendees
   ) as people
   left join lateral (

@@ -298,6 +298,24 @@ async def test_a_private_event_shows_as_busy_to_everybody_but_its_owner(
     assert await database.fetch("select * from public.private_event_details") == []
 
 
+@pytest.mark.parametrize("before", ["private", "default"])
+async def test_who_comes_to_a_private_event_stays_known_where_it_is_told_without_them(
+    calendar: Calendar, database: Connection, before: str
+) -> None:
+    lawyer = [{"email": "lawyer@example.com", "name": "L"}]
+    await calendar.apply(make_event("a", visibility=before, attendees=lawyer))
+    for title in ("Moved", "Moved again"):
+        await calendar.apply(
+            make_event("a", visibility="private", title=title, attendees=None)
+        )
+
+    details = await database.fetchrow("select * from public.private_event_details")
+    assert details is not None
+    assert details["title"] == "Moved again"
+    assert "lawyer@example.com" in details["attendees"]
+    assert (await mirrored(database, "a"))["attendees"] == "[]"
+
+
 async def test_the_tag_of_a_private_event_is_looked_for_in_what_it_really_says(
     database: Connection, worker: Connection
 ) -> None:
