@@ -215,3 +215,11 @@ class BookingClient(Protocol):
 
     async def stop(self, resource_id: str) -> None:
         """End a webhook; one that is gone already is as good."""
+
+
+@runtime_checkable
+class ChangesKeys(Protocol):
+    """A client whose webhooks take another signing key; others are made anew."""
+
+    async def rekey(self, resource_id: str, signing_key: str) -> None:
+        """Have a webhook signed with another key from now on."""

@@ -64,8 +64,13 @@ class BookingDeliveries(CalendlyApp):
 
 
 class BookingCalls(CalendlyApp):
-    """Where the APIs are."""
+    """Where the APIs are, and what is asked of them."""
 
+    calendly_webhook_signing_key: SecretStr | None = Field(
+        None,
+        description="As above: without it no webhook is made for an account that was "
+        "connected through CALENDLY_CLIENT_ID, and an alert is open.",
+    )
     calcom_api_key: SecretStr | None = Field(
         None,
         description="The API key of Cal.com connections that have none of their own.",

@@ -5,21 +5,34 @@ select *
 from sync.begin_watch(:task_id, :lease, :calendar_id);
 
 -- name: open_channel$
-select sync.open_channel(:task_id, :lease, :calendar_id);
+select sync.open_channel(:task_id, :lease, :calendar_id, :key_id, :address);
 
 -- name: activate_channel$
 select sync.activate_channel(
-  :task_id, :lease, :channel_id, :provider_channel_id, :resource_id, :expires_at
+  :task_id, :lease, :channel_id, :resource_id, :expires_at
 );
+
+-- name: adopt_channel$
+select sync.adopt_channel(
+  :task_id, :lease, :channel_id, :found_id, :resource_id, :expires_at
+);
+
+-- name: keep_channel$
+select sync.keep_channel(:task_id, :lease, :channel_id, :expires_at, :key_id, :read);
 
 -- name: doubt_channel!
 select sync.doubt_channel(:task_id, :lease, :channel_id, :reason);
 
 -- name: close_channel!
-select sync.close_channel(:task_id, :lease, :channel_id, :status, :reason);
+select sync.close_channel(
+  :task_id, :lease, :channel_id, :status, :reason, :unused
+);
 
 -- name: catch_up!
 select sync.catch_up(:task_id, :lease, :calendar_id);
+
+-- name: miss_signing_key!
+select sync.miss_signing_key(:task_id, :lease, :connection_id);
 
 -- name: channels_to_stop
 select *

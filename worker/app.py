@@ -113,7 +113,7 @@ def all_handlers(
     return {
         "keep": Keep(pool),
         "pull": Pull(pool, connections),
-        "watch": Watch(pool, connections, settings.supacal_public_url),
+        "watch": Watch(pool, connections),
     }
 
 

@@ -164,6 +164,10 @@ class Account:
         """Unseal the tokens before something is begun that needs them; as ``ask``."""
         await self._tokens.known()
 
+    async def is_by_app(self) -> bool:
+        """Whether it was connected through our OAuth app, not by a key; as ``ask``."""
+        return (await self._tokens.known()).refresh_token is not None
+
     async def lose(self, lost: AccessLost) -> None:
         """Let the connection wait for its owner, unless it has other tokens by now."""
         await queries.connections.lose_access(

@@ -3,6 +3,20 @@
 -- A channel's row is committed as pending before the provider is called: a hello or a change
 -- that beats the provider's answer is then not a stranger's.
 
+alter table sync.channel_state add column key_id text;
+comment on column sync.channel_state.key_id is
+'The key of SUPACAL_SECRET_KEYS that the channel''s secret was made with; null = none of them.';
+alter table sync.channel_state add column address text;
+comment on column sync.channel_state.address is
+'Where its deliveries were asked for, without what names the channel.';
+alter table sync.channel_state add column unused boolean not null default false;
+comment on column sync.channel_state.unused is
+'The provider has certainly nothing of this id: the next attempt may take it.';
+alter table sync.channel_state add column heard_as uuid;
+comment on column sync.channel_state.heard_as is
+'The channel, of another calendar that is the same one at the provider, whose id the deliveries bear: the provider takes no second.';
+create index channel_state_heard_as on sync.channel_state (heard_as) where heard_as is not null;
+
 -- Without a channel polling carries a calendar, often at first.
 
 create function sync.lose_channel(p_calendar_id uuid)
@@ -39,9 +53,10 @@ revoke all on function sync.lose_channel(uuid) from public;
 
 create function sync.begin_watch(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
 returns table (
-  calendar_id uuid, connection_id uuid, provider text, provider_calendar_id text,
-  sync_enabled boolean, lifetime_s integer, key_id text, ciphertext bytea,
-  renew_at timestamptz, now_at timestamptz
+  calendar_id uuid, connection_id uuid, provider text, account_email text,
+  provider_calendar_id text, sync_enabled boolean, lifetime_s integer, key_id text,
+  ciphertext bytea, channel_id uuid, resource_id text, channel_key_id text,
+  channel_address text, is_borrowed boolean, renew_at timestamptz, now_at timestamptz
 )
 language plpgsql
 security definer -- the worker holds no grant on tables: these functions are its reach
@@ -58,60 +73,96 @@ begin
   where state.calendar_id = p_calendar_id and state.channel_lost_at is not null
     and calendar.id = p_calendar_id and not calendar.sync_enabled;
   update public.calendar_watch_channels as channel
-  set status = 'expired'
+  set
+    status = 'expired',
+    status_reason = case when channel.expires_at > v_now
+      then 'the calendar whose channel announced its changes has none any more'
+    end
   where channel.calendar_id = p_calendar_id and channel.status = 'active'
-    and channel.expires_at <= v_now;
+    and (
+      channel.expires_at <= v_now
+      -- It was announced by a channel that is no more: what comes in its name is a stranger's.
+      or exists (
+        select 1 from sync.channel_state as state
+        where state.channel_id = channel.id and state.heard_as is not null
+          and not exists (
+            select 1 from public.calendar_watch_channels as heard
+            where heard.id = state.heard_as
+              and heard.status in ('pending', 'active', 'replaced')
+          )
+      )
+    );
   if found then
     perform sync.lose_channel(p_calendar_id);
   end if;
 
   return query
   select
-    calendar.id, connection.id, connection.provider, calendar.provider_calendar_id,
-    calendar.sync_enabled,
+    calendar.id, connection.id, connection.provider, connection.account_email,
+    calendar.provider_calendar_id, calendar.sync_enabled,
     extract(epoch from calendar.channel_lifetime)::integer,
     credentials.key_id, credentials.ciphertext,
-    live.renew_at,
+    live.id, coalesce(live.resource_id, state.resource_id), state.key_id, state.address,
+    state.heard_as is not null,
+    case when live.id is not null then coalesce(state.renew_at, v_now) end,
     v_now
   from public.calendars as calendar
   join public.calendar_connections as connection on connection.id = calendar.connection_id
   left join sync.credentials as credentials on credentials.connection_id = connection.id
-  left join (
-    select channel.calendar_id, coalesce(state.renew_at, v_now) as renew_at
-    from public.calendar_watch_channels as channel
-    left join sync.channel_state as state on state.channel_id = channel.id
-    where channel.status = 'active'
-  ) as live on live.calendar_id = calendar.id
+  left join public.calendar_watch_channels as live
+    on live.calendar_id = calendar.id and live.status = 'active'
+  left join sync.channel_state as state on state.channel_id = live.id
   where calendar.id = p_calendar_id;
 end;
 $$;
 comment on function sync.begin_watch(bigint, uuid, uuid) is
-'What a watch needs to begin: the switch, and when the live channel is to be renewed (null = none lives). No row = the calendar is gone.';
+'What a watch needs to begin: the switch, and the channel that lives (null = none), with what it was made of and when it is to be renewed. No row = the calendar is gone.';
 revoke all on function sync.begin_watch(bigint, uuid, uuid) from public;
 grant execute on function sync.begin_watch(bigint, uuid, uuid) to sync_worker;
 
-create function sync.open_channel(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+create function sync.open_channel(
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_key_id text, p_address text
+)
 returns uuid
 language plpgsql
 security definer -- as begin_watch
 set search_path = ''
 as $$
 declare
+  v_now timestamptz := sync.clock();
   v_channel_id uuid;
 begin
   perform sync.hold_task(p_task_id, p_lease);
-  insert into public.calendar_watch_channels (calendar_id, organization_id, created_at)
-  select calendar.id, calendar.organization_id, sync.clock()
-  from public.calendars as calendar
-  where calendar.id = p_calendar_id
-  returning id into v_channel_id;
+  -- One that the provider refused, or never heard of, is tried again under its own id.
+  update public.calendar_watch_channels as channel
+  set status = 'pending', status_reason = null, created_at = v_now
+  where channel.id = (
+    select unused.id
+    from public.calendar_watch_channels as unused
+    join sync.channel_state as state on state.channel_id = unused.id and state.unused
+    where unused.calendar_id = p_calendar_id
+    order by unused.created_at desc, unused.id
+    limit 1
+  )
+  returning channel.id into v_channel_id;
+  if v_channel_id is null then
+    insert into public.calendar_watch_channels (calendar_id, organization_id, created_at)
+    select calendar.id, calendar.organization_id, v_now
+    from public.calendars as calendar
+    where calendar.id = p_calendar_id
+    returning id into v_channel_id;
+  end if;
+  insert into sync.channel_state as state (channel_id, key_id, address)
+  values (v_channel_id, p_key_id, p_address)
+  on conflict (channel_id) do update
+  set key_id = excluded.key_id, address = excluded.address, unused = false;
   return v_channel_id;
 end;
 $$;
-comment on function sync.open_channel(bigint, uuid, uuid) is
-'Makes a pending channel; its id is what the provider is given. Commit before asking the provider.';
-revoke all on function sync.open_channel(bigint, uuid, uuid) from public;
-grant execute on function sync.open_channel(bigint, uuid, uuid) to sync_worker;
+comment on function sync.open_channel(bigint, uuid, uuid, text, text) is
+'Makes a pending channel, or takes one that was never used; its id is what the provider is given. Commit before asking the provider.';
+revoke all on function sync.open_channel(bigint, uuid, uuid, text, text) from public;
+grant execute on function sync.open_channel(bigint, uuid, uuid, text, text) to sync_worker;
 
 create function sync.renewal_point(
   p_created_at timestamptz, p_expires_at timestamptz, p_renew_before interval
@@ -133,66 +184,105 @@ comment on function sync.renewal_point(timestamptz, timestamptz, interval) is
 'When a channel is replaced at the earliest; null where it never expires.';
 revoke all on function sync.renewal_point(timestamptz, timestamptz, interval) from public;
 
+create function sync.renew_at(
+  p_channel_id uuid, p_calendar_id uuid, p_expires_at timestamptz, p_is_borrowed boolean
+)
+returns timestamptz
+language sql
+stable
+set search_path = ''
+as $$
+  select case
+    -- Whether it still speaks for this calendar is in another's hands.
+    when p_is_borrowed
+      then least(sync.clock() + interval '1 day', coalesce(point.at, 'infinity'))
+    when point.at is null then sync.clock() + interval '1 day' -- looked at daily all the same
+    -- Each channel a little later, by its own hash, so that they do not line up.
+    else point.at + (p_expires_at - point.at) * 0.2
+      * ((hashtextextended(p_channel_id::text, 0) & 1023)::double precision / 1024)
+  end
+  from public.calendars as calendar
+  cross join lateral (
+    select sync.renewal_point(sync.clock(), p_expires_at, calendar.renew_before) as at
+  ) as point
+  where calendar.id = p_calendar_id
+$$;
+comment on function sync.renew_at(uuid, uuid, timestamptz, boolean) is
+'When a channel that the provider has just granted is looked at again.';
+revoke all on function sync.renew_at(uuid, uuid, timestamptz, boolean) from public;
+
+create function sync.make_live(
+  p_channel_id uuid, p_resource_id text, p_expires_at timestamptz, p_heard_as uuid
+)
+returns timestamptz
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_calendar_id uuid;
+  v_connection_id uuid;
+  v_provider text;
+  v_renew_at timestamptz;
+begin
+  select calendar.id, connection.id, connection.provider
+  into v_calendar_id, v_connection_id, v_provider
+  from public.calendars as calendar
+  join public.calendar_connections as connection on connection.id = calendar.connection_id
+  join public.calendar_watch_channels as channel on channel.calendar_id = calendar.id
+  where channel.id = p_channel_id;
+  update public.calendar_watch_channels as older
+  set status = 'replaced'
+  where older.calendar_id = v_calendar_id and older.id <> p_channel_id
+    and older.status = 'active';
+  update public.calendar_watch_channels as channel
+  set
+    status = 'active', status_reason = null, resource_id = p_resource_id,
+    -- Google goes by the id that it was given.
+    provider_channel_id = case v_provider when 'google' then p_channel_id::text else p_resource_id end,
+    expires_at = p_expires_at
+  where channel.id = p_channel_id;
+  v_renew_at := sync.renew_at(p_channel_id, v_calendar_id, p_expires_at, p_heard_as is not null);
+  insert into sync.channel_state as state (channel_id, renew_at, heard_as)
+  values (p_channel_id, v_renew_at, p_heard_as)
+  on conflict (channel_id) do update
+  set renew_at = excluded.renew_at, heard_as = excluded.heard_as, unused = false;
+  insert into sync.calendar_state as state (calendar_id)
+  values (v_calendar_id)
+  on conflict (calendar_id) do update set channel_lost_at = null;
+  perform sync.resolve_alert('signing_key_missing', v_connection_id);
+
+  -- Watched first, then read: what changed in between is announced.
+  perform sync.request_read(v_calendar_id, 0::smallint, sync.clock());
+  return v_renew_at;
+end;
+$$;
+comment on function sync.make_live(uuid, text, timestamptz, uuid) is
+'A channel is the live one of its calendar, the one before is replaced, reading is due. Returns when to renew it.';
+revoke all on function sync.make_live(uuid, text, timestamptz, uuid) from public;
+
 create function sync.activate_channel(
-  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_provider_channel_id text,
-  p_resource_id text, p_expires_at timestamptz
+  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_resource_id text,
+  p_expires_at timestamptz
 )
 returns timestamptz
 language plpgsql
 security definer -- as begin_watch
 set search_path = ''
 as $$
-declare
-  v_now timestamptz := sync.clock();
-  v_calendar public.calendars;
-  v_created_at timestamptz;
-  v_renew_at timestamptz;
 begin
   perform sync.hold_task(p_task_id, p_lease);
-  update public.calendar_watch_channels as older
-  set status = 'replaced'
-  from public.calendar_watch_channels as channel
-  where channel.id = p_channel_id and older.calendar_id = channel.calendar_id
-    and older.id <> channel.id and older.status = 'active';
-  update public.calendar_watch_channels as channel
-  set
-    status = 'active', status_reason = null, provider_channel_id = p_provider_channel_id,
-    resource_id = p_resource_id, expires_at = p_expires_at
-  where channel.id = p_channel_id
-  returning channel.created_at into v_created_at;
-
-  select calendar.* into v_calendar
-  from public.calendars as calendar
-  join public.calendar_watch_channels as channel on channel.calendar_id = calendar.id
-  where channel.id = p_channel_id;
-  v_renew_at := sync.renewal_point(v_created_at, p_expires_at, v_calendar.renew_before);
-  v_renew_at := case
-    when v_renew_at is null then v_now + interval '1 day' -- looked at daily all the same
-    -- Each channel a little later, by its own hash, so that they do not line up.
-    else v_renew_at + (p_expires_at - v_renew_at) * 0.2
-      * ((hashtextextended(p_channel_id::text, 0) & 1023)::double precision / 1024)
-  end;
-  insert into sync.channel_state as state (channel_id, renew_at)
-  values (p_channel_id, v_renew_at)
-  on conflict (channel_id) do update set renew_at = excluded.renew_at;
-  insert into sync.calendar_state as state (calendar_id)
-  values (v_calendar.id)
-  on conflict (calendar_id) do update set channel_lost_at = null;
-
-  -- Watched first, then read: what changed in between is announced.
-  perform sync.request_read(v_calendar.id, 0::smallint, v_now);
-  return v_renew_at;
+  return sync.make_live(p_channel_id, p_resource_id, p_expires_at, null);
 end;
 $$;
-comment on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz) is
-'The provider made the channel: it is the live one, the one before is replaced, a pull is due. Returns when to renew it.';
-revoke all on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz)
-from public;
-grant execute on function sync.activate_channel(bigint, uuid, uuid, text, text, timestamptz)
+comment on function sync.activate_channel(bigint, uuid, uuid, text, timestamptz) is
+'The provider made the channel: it is the live one. Returns when to renew it.';
+revoke all on function sync.activate_channel(bigint, uuid, uuid, text, timestamptz) from public;
+grant execute on function sync.activate_channel(bigint, uuid, uuid, text, timestamptz)
 to sync_worker;
 
 create function sync.close_channel(
-  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_status text, p_reason text
+  p_task_id bigint, p_lease uuid, p_channel_id uuid, p_status text, p_reason text,
+  p_unused boolean
 )
 returns void
 language plpgsql
@@ -204,18 +294,36 @@ declare
 begin
   perform sync.hold_task(p_task_id, p_lease);
   update public.calendar_watch_channels as channel
-  set status = p_status, status_reason = p_reason
+  set status = p_status, status_reason = coalesce(p_reason, channel.status_reason)
   where channel.id = p_channel_id
   returning channel.calendar_id into v_calendar_id;
-  if p_status in ('failed', 'unwatchable') then
+  update sync.channel_state as state
+  set unused = true
+  where state.channel_id = p_channel_id and p_unused;
+  if p_status = 'by_hand' then
+    perform sync.request_read(v_calendar_id, 0::smallint, sync.clock());
+  elsif p_status <> 'stopped' then
     perform sync.lose_channel(v_calendar_id);
   end if;
+
+  -- Who was told of changes in its name has to see to a channel of their own.
+  perform sync.request_tasks(
+    array_agg('watch'::text), array_agg(calendar.id), array_agg(calendar.connection_id),
+    array_agg(1::smallint), array_agg(sync.clock())
+  )
+  from sync.channel_state as state
+  join public.calendar_watch_channels as borrowed
+    on borrowed.id = state.channel_id and borrowed.status = 'active'
+  join public.calendars as calendar on calendar.id = borrowed.calendar_id
+  where state.heard_as = p_channel_id
+  having count(*) > 0;
 end;
 $$;
-comment on function sync.close_channel(bigint, uuid, uuid, text, text) is
-'A channel ends: stopped, failed, expired or unwatchable, and why.';
-revoke all on function sync.close_channel(bigint, uuid, uuid, text, text) from public;
-grant execute on function sync.close_channel(bigint, uuid, uuid, text, text) to sync_worker;
+comment on function sync.close_channel(bigint, uuid, uuid, text, text, boolean) is
+'A channel ends, and why (null = as was said before); p_unused where the provider certainly has nothing of its id.';
+revoke all on function sync.close_channel(bigint, uuid, uuid, text, text, boolean) from public;
+grant execute on function sync.close_channel(bigint, uuid, uuid, text, text, boolean)
+to sync_worker;
 
 create function sync.doubt_channel(
   p_task_id bigint, p_lease uuid, p_channel_id uuid, p_reason text
@@ -260,13 +368,18 @@ revoke all on function sync.catch_up(bigint, uuid, uuid) from public;
 grant execute on function sync.catch_up(bigint, uuid, uuid) to sync_worker;
 
 create function sync.channels_to_stop(p_calendar_id uuid, p_all boolean)
-returns table (channel_id uuid, resource_id text, wait_until timestamptz)
+returns table (
+  channel_id uuid, status text, resource_id text, is_ours boolean, wait_until timestamptz
+)
 language sql
 stable
 security definer -- as begin_watch
 set search_path = ''
 as $$
-  select channel.id, named.resource_id, patience.wait_until
+  select
+    channel.id, channel.status, named.resource_id,
+    channel.status <> 'by_hand' and state.heard_as is null,
+    patience.wait_until
   from public.calendar_watch_channels as channel
   left join sync.channel_state as state on state.channel_id = channel.id
   cross join lateral (
@@ -275,16 +388,20 @@ as $$
   cross join lateral (
     -- Its creation was never answered: the hello may still come and tell how to stop it.
     select channel.created_at + interval '10 minutes' as wait_until
-    where named.resource_id is null and channel.created_at > sync.clock() - interval '10 minutes'
+    where channel.status = 'pending' and named.resource_id is null
+      and channel.created_at > sync.clock() - interval '10 minutes'
     union all
     select null
     limit 1
   ) as patience
   where channel.calendar_id = p_calendar_id
-    and (channel.status in ('pending', 'replaced') or (p_all and channel.status = 'active'))
+    and (
+      channel.status in ('pending', 'replaced')
+      or (p_all and channel.status in ('active', 'by_hand'))
+    )
   order by channel.created_at
 $$;
 comment on function sync.channels_to_stop(uuid, boolean) is
-'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. Without a resource id none can be stopped: wait_until tells how long to wait for its hello.';
+'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. Without a resource id none can be stopped: wait_until tells how long to wait for its hello. What is not ours is another''s to stop.';
 revoke all on function sync.channels_to_stop(uuid, boolean) from public;
 grant execute on function sync.channels_to_stop(uuid, boolean) to sync_worker;

@@ -60,7 +60,7 @@ class World:
         connections = Connections(self.http, self.pool, self.settings, self.clock)
         return {
             "pull": Pull(self.pool, connections),
-            "watch": Watch(self.pool, connections, self.settings.supacal_public_url),
+            "watch": Watch(self.pool, connections),
         }
 
     # Who is connected.
