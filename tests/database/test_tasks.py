@@ -133,6 +133,57 @@ async def test_what_kills_its_workers_is_not_tried_again_for_each_notification(
     assert (await state(database, subject))["run_at"] > clock.now
 
 
+async def test_a_user_who_asks_does_not_wait_for_the_back_off_of_lost_leases(
+    database: Connection, worker: Connection, clock: DatabaseClock
+) -> None:
+    subject = await request(worker)
+    for _ in range(2):
+        assert await claim(worker)
+        await request(worker, subject, lane=0)
+        await clock.advance(seconds=30)
+
+    (task,) = await claim(worker)
+
+    assert (task["lane"], task["attempt"]) == (0, 3)
+    assert (await state(database, subject))["not_before"] is None
+
+
+async def test_a_user_who_asks_for_later_is_served_then_whatever_leases_were_lost(
+    database: Connection, worker: Connection, clock: DatabaseClock
+) -> None:
+    subject = await request(worker)
+    for _ in range(2):
+        assert await claim(worker)
+        await clock.advance(seconds=30)
+    later = clock.now + timedelta(milliseconds=100)
+    await database.execute(
+        """
+        update sync.tasks set lease = gen_random_uuid(), again_lane = 0, again_at = $2
+        where subject_id = $1
+        """,
+        subject,
+        later,
+    )
+
+    assert await claim(worker) == []
+
+    after = await state(database, subject)
+    assert (after["run_at"], after["not_before"], after["lane"]) == (later, None, 0)
+
+
+async def test_what_kills_its_workers_while_users_ask_raises_an_alert(
+    database: Connection, worker: Connection, clock: DatabaseClock
+) -> None:
+    subject = await request(worker)
+    for _ in range(10):
+        assert await claim(worker)
+        await request(worker, subject, lane=0)
+        await clock.advance(seconds=30)
+
+    (alert,) = await database.fetch("select kind, subject_id from sync_alerts")
+    assert tuple(alert) == ("task_failing", subject)
+
+
 async def test_what_kills_its_workers_again_and_again_raises_an_alert(
     database: Connection, worker: Connection, clock: DatabaseClock
 ) -> None:
@@ -586,6 +637,22 @@ async def test_back_off_grows_and_never_exceeds_an_hour_by_much(
     assert all(row["longest"] <= HOUR for row in waits)
     assert waits[0]["longest"] <= timedelta(seconds=2)
     assert waits[-1]["longest"] > timedelta(minutes=30)
+
+
+async def test_what_has_raised_an_alert_is_not_tried_again_at_once(
+    database: Connection,
+) -> None:
+    shortest = await database.fetch(
+        """
+        select attempts, min(sync.backoff(attempts)) as wait
+        from generate_series(8, 40) as attempts
+        cross join generate_series(1, 200)
+        group by attempts order by attempts
+        """
+    )
+
+    assert shortest[0]["wait"] >= timedelta(seconds=128)
+    assert shortest[-1]["wait"] >= HOUR / 2
 
 
 async def test_a_good_run_forgets_the_failures_before_it(
