@@ -58,7 +58,7 @@ class Page(msgspec.Struct, frozen=True):
 
     What vanished is gone, or only out of the window: those of them that are known are
     to be read by id, and a series that is still there is to be expanded again. So is a
-    touched one, which did not come itself.
+    touched one, whether it came itself or not.
     """
 
     items: list[Item]

@@ -81,6 +81,14 @@ class Client(Protocol):
     def parameters(self) -> str:
         """What a cursor is bound to: stored beside it, a change makes it void."""
 
+    @property
+    def looks_through_window(self) -> bool:
+        """Whether changes are seen only between `since` and `until` of a first read.
+
+        What leaves the window vanishes like what is deleted, and a series is named
+        when anything of it changes, rather than what.
+        """
+
     async def list_changes(
         self,
         calendar_id: str,

@@ -5,7 +5,7 @@ select *
 from sync.begin_pull(:task_id, :lease, :calendar_id);
 
 -- name: begin_full_round!
-select sync.begin_full_round(:task_id, :lease, :calendar_id);
+select sync.begin_full_round(:task_id, :lease, :calendar_id, :beside);
 
 -- name: compare_hashes$
 select sync.compare_hashes(:calendar_id, :ids, :content_hashes, false, :unexpanded);
@@ -17,6 +17,18 @@ select sync.meet_events(:task_id, :lease, :calendar_id, :ids, :content_hashes);
 select doubtful.event_id
 from sync.doubtful_events(:calendar_id, :asked_from) as doubtful (event_id);
 
+-- name: known_events
+select *
+from sync.known_events(:calendar_id, :ids);
+
+-- name: known_exceptions
+select known.event_id
+from sync.known_exceptions(:calendar_id, :series) as known (event_id);
+
+-- name: unmet_events
+select *
+from sync.unmet_events(:calendar_id, :since, :until);
+
 -- name: is_round_whole$
 select sync.is_round_whole(:calendar_id);
 
@@ -26,7 +38,8 @@ from sync.apply_events(:task_id, :lease, :calendar_id, :events::jsonb, :round::j
 
 -- name: finish_pull$
 select sync.finish_pull(
-  :task_id, :lease, :calendar_id, :lane, :changes, :window_start, :window_end, :cursor
+  :task_id, :lease, :calendar_id, :lane, :changes, :window_start, :window_end, :cursor,
+  :asked_until, :saw_nothing
 );
 
 -- name: note_calendar_error!

@@ -49,12 +49,16 @@ class Pages:
         return self._account.cursor_parameters
 
     def changes(
-        self, cursor: str | None, since: datetime | None
+        self, cursor: str | None, since: datetime | None, until: datetime | None
     ) -> AsyncIterator[Page]:
         """Read what changed since the cursor; without one all that ends later."""
         return self._pages(
             lambda token: self._client.list_changes(
-                self._calendar_id, cursor=cursor, since=since, page_token=token
+                self._calendar_id,
+                cursor=cursor,
+                since=since,
+                until=until,
+                page_token=token,
             )
         )
 

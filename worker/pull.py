@@ -1,7 +1,6 @@
 """Pull: read what changed since the cursor, and have Postgres apply it."""
 
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -45,25 +44,49 @@ class Pull:
     async def _pull(
         self, task: Task, calendar: asyncpg.Record, account: Account
     ) -> Outcome:
+        changes = await self._pull_changes(task, calendar, account)
+        if changes is None:
+            return await self._pull_everything(task, calendar, account)
+        if not calendar["is_round_due"]:
+            return changes
+        everything = await self._pull_everything(task, calendar, account, beside=True)
+        counts = changes.counts + everything.counts
+        return replace(everything, counts=counts)
+
+    async def _pull_changes(
+        self, task: Task, calendar: asyncpg.Record, account: Account
+    ) -> Outcome | None:
+        """Read on from the cursor; None where there is none, or none of use."""
         if (
-            calendar["cursor"] is not None
-            and calendar["cursor_parameters"] == account.cursor_parameters
+            calendar["cursor"] is None
+            or calendar["cursor_parameters"] != account.cursor_parameters
         ):
-            # Where the provider forgot where we stopped, all of it is read.
-            with suppress(CursorExpired):
-                changes = Round(task, calendar, account, self.pool, full=False)
-                await changes.read_changes(calendar["cursor"])
-                return await changes.finish()
-        return await self._pull_everything(task, calendar, account)
+            return None
+        changes = Round(task, calendar, account, self.pool, full=False)
+        try:
+            await changes.read_changes(calendar["cursor"])
+        except CursorExpired:  # the provider forgot where we stopped
+            return None
+        return await changes.finish()
 
     async def _pull_everything(
-        self, task: Task, calendar: asyncpg.Record, account: Account
+        self,
+        task: Task,
+        calendar: asyncpg.Record,
+        account: Account,
+        *,
+        beside: bool = False,
     ) -> Outcome:
+        """Read all of it; beside a cursor, that one stays until the end."""
         round_ = Round(task, calendar, account, self.pool, full=True)
         if calendar["backfill"] == "pending":
             await round_.read_upcoming(calendar["now_at"], UPCOMING)
         await queries.calendars.begin_full_round(
-            self.pool, task_id=task.id, lease=task.lease, calendar_id=task.subject_id
+            self.pool,
+            task_id=task.id,
+            lease=task.lease,
+            calendar_id=task.subject_id,
+            beside=beside,
         )
         await round_.read_changes(None)
         return await round_.finish()

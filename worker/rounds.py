@@ -16,15 +16,13 @@ from providers.errors import Gone
 from providers.model import Event, Item
 from sql import queries
 from worker.connections import Account
+from worker.doubts import Doubts
 from worker.handler import Counts, Outcome, Task, TaskFailed
 from worker.pages import Pages, Steps, Window, unpaged
+from worker.windows import AHEAD, BEYOND, windows
 
 # Up to so many changed series are expanded one by one; more, by one read of the window.
 SERIES_READ_ONE_BY_ONE = 5
-
-# How far beyond the window series are read: a new time may move occurrences there, and
-# they are to keep their meetings.
-BEYOND = timedelta(days=31)
 
 COUNTED = ("created", "updated", "cancelled", "unchanged", "set_aside")
 CHANGES = ("created", "updated", "cancelled", "detached", "set_aside", "held")
@@ -54,11 +52,18 @@ class Round:
         self._steps = Steps()
         provider_id = calendar["provider_calendar_id"]
         self._pages = Pages(task, account, provider_id, self._steps)
+        self._looks_through_window = account.client.looks_through_window
+        self._doubts = Doubts(task, pool, self._pages, self._differing)
         self._kept: list[Event] = []  # for the last call
         self._cursor: str | None = None
         self._counts = Counts()
         self._changes = 0
-        self._window, self._strips = _windows(calendar, full=full)
+        self._window, self._strips = windows(calendar, full=full)
+        self._asked_until: datetime | None = None
+        if full and self._looks_through_window:
+            # Every series it meets is expanded again, in the new window.
+            self._strips = []
+            self._asked_until = self._window[1] + AHEAD
 
     async def read_upcoming(self, now: datetime, span: timedelta) -> None:
         """Show the next weeks at once; what this read does not meet means nothing."""
@@ -68,7 +73,8 @@ class Round:
     async def read_changes(self, cursor: str | None) -> None:
         """Read every page since the cursor; None reads the calendar anew."""
         since = self._window[0] if cursor is None else None
-        async for page in self._pages.changes(cursor, since):
+        async for page in self._pages.changes(cursor, since, self._asked_until):
+            self._doubts.note(page)
             events = await self._differing(page.items)
             self._cursor = page.cursor
             if page.next_page_token is None:
@@ -80,16 +86,21 @@ class Round:
     async def finish(self) -> Outcome:
         """Expand the series that changed, apply what was kept, and save the cursor."""
         if self._full:
-            await self._read_doubtful()
-        changed = [
+            await self._settle_absent()
+        await self._doubts.settle_vanished()
+        changed = dict.fromkeys(
             event.provider_event_id
-            for event in self._kept
+            for event in [*self._kept, *self._doubts.events]
             if event.role == "series" and event.status != "cancelled"
-        ]
-        series, expansions = await self._expand(changed)
+        )
+        series, expansions = await self._expand([*(changed | self._doubts.touched)])
+        if self._looks_through_window:
+            told = [*expansions, *self._kept]
+            await self._doubts.settle_exceptions(series, told)
         for strip in self._strips:
-            await self._read_along(strip, set(changed))
-        next_at = await self._finish([*expansions, *self._kept], series)
+            await self._read_along(strip, set(series))
+        events = [*expansions, *self._kept, *self._doubts.events]
+        next_at = await self._finish(events, series)
         return Outcome(
             next_at=next_at,
             counts=self._counts,
@@ -100,10 +111,14 @@ class Round:
 
     # What is read besides the list of changes.
 
-    async def _read_doubtful(self) -> None:
+    async def _settle_absent(self) -> None:
         """Ask for known events whose absence from a full round proves nothing."""
+        since, until = self._window[0], self._asked_until
+        if until is not None:
+            await self._doubts.settle_absent(since, until)
+            return
         answer = queries.calendars.doubtful_events(
-            self._pool, calendar_id=self._task.subject_id, asked_from=self._window[0]
+            self._pool, calendar_id=self._task.subject_id, asked_from=since
         )
         for event_id in [row["event_id"] async for row in answer]:
             try:
@@ -126,6 +141,8 @@ class Round:
             try:
                 events += await self._instances(series)
             except Gone:
+                if self._looks_through_window:
+                    self._doubts.lose(series)
                 continue
             whole.append(series)
         return whole, events
@@ -214,7 +231,7 @@ class Round:
         async with self._pool.acquire() as connection, connection.transaction():
             if self._full:
                 await self._check_round(connection)
-            only_cursor = not events and not self._pages.malformed and not self._full
+            only_cursor = not (events or series or self._pages.malformed or self._full)
             if not only_cursor:
                 await self._apply_on(connection, events, self._last_call(series))
             next_at: datetime | None = await queries.calendars.finish_pull(
@@ -227,6 +244,8 @@ class Round:
                 window_start=self._window[0] if self._rolled else None,
                 window_end=self._window[1] if self._rolled else None,
                 cursor=self._cursor if only_cursor else None,
+                asked_until=self._asked_until,
+                saw_nothing=self._doubts.saw_nothing,
             )
         return next_at
 
@@ -245,9 +264,10 @@ class Round:
             "cursor_parameters": self._pages.cursor_parameters,
         }
         if self._full:
-            asked_from = self._window[0]
-            last |= {"full_round": True, "asked_from": asked_from}
-            last |= {"backfill": "complete"}
+            last |= {"full_round": True, "backfill": "complete"}
+            if not self._looks_through_window:
+                # Absence counts. Through a window, what was not met was read by id.
+                last |= {"asked_from": self._window[0]}
         return last
 
     @property
@@ -266,18 +286,3 @@ def _stands_alone(event: Event) -> bool:
     A deletion may not: it may be a move, and the brake counts those of a whole round.
     """
     return event.role == "single" and event.status != "cancelled"
-
-
-def _windows(calendar: asyncpg.Record, *, full: bool) -> tuple[Window, list[Window]]:
-    """Return the window, and the strips of it in which unchanged series are new to us.
-
-    About weekly, and in a full round, the window moves on to where it ought to be.
-    """
-    start, end = calendar["window_start"], calendar["window_end"]
-    wanted: Window = (calendar["wanted_start"], calendar["wanted_end"])
-    if end is None:
-        return wanted, []
-    if not full and calendar["window_rolls_at"] > calendar["now_at"]:
-        return (start, end), []
-    strips: list[Window] = [(wanted[0], start), (end, wanted[1])]
-    return wanted, [strip for strip in strips if strip[0] < strip[1]]

@@ -40,6 +40,7 @@ class GoogleClient:
 
     # A sync token is good only for the parameters it was made with.
     parameters: Final = "&".join(f"{name}={CHANGES[name]}" for name in sorted(CHANGES))
+    looks_through_window: Final = False
 
     def __init__(
         self,

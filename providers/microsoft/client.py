@@ -47,6 +47,7 @@ class MicrosoftClient:
     """Microsoft's half of an adapter that makes calls."""
 
     parameters: Final = "calendarView/delta;ids=immutable;zone=UTC"
+    looks_through_window: Final = True
 
     def __init__(
         self,
@@ -220,6 +221,8 @@ class MicrosoftClient:
             elif not known.id:
                 nameless.append(self._reader.item(raw, ""))
             elif known.type != "occurrence":
+                if known.type == "seriesMaster":
+                    touched[known.id] = None  # its occurrences go without a word
                 items.pop(known.id, None)
                 items[known.id] = self._reader.item(raw, known.id)
         return Page(
@@ -228,7 +231,7 @@ class MicrosoftClient:
             cursor=tail(answer.delta_link, DELTA),
             time_zone=None,
             vanished=[one for one in vanished if one not in items],
-            touched_series=[one for one in touched if one not in items],
+            touched_series=[*touched],
         )
 
 

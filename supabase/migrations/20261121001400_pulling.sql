@@ -1,13 +1,24 @@
 -- What a pull asks of the database besides applying: what to read, and when to read again.
 
+alter table sync.calendar_state
+add column cursor_until timestamptz,
+add column round_due_at timestamptz,
+add column looks_again smallint not null default 0;
+comment on column sync.calendar_state.cursor_until is
+'Until when the cursor sees anything, where a window is frozen into it (Microsoft).';
+comment on column sync.calendar_state.round_due_at is
+'When a full round is due beside the cursor, for a window further on.';
+comment on column sync.calendar_state.looks_again is
+'How often a notified pull that found nothing was repeated: the provider''s list of changes lags behind its notifications.';
+
 create function sync.begin_pull(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
 returns table (
   calendar_id uuid, connection_id uuid, provider text, account_email text,
   provider_calendar_id text, calendar_kind text, projection text, backfill text, cursor text,
   cursor_parameters text,
   window_start timestamptz, window_end timestamptz, window_rolls_at timestamptz,
-  wanted_start timestamptz, wanted_end timestamptz, key_id text, ciphertext bytea,
-  now_at timestamptz
+  wanted_start timestamptz, wanted_end timestamptz, is_round_due boolean, key_id text,
+  ciphertext bytea, now_at timestamptz
 )
 language plpgsql
 security definer -- the worker holds no grant on tables: these functions are its reach
@@ -37,12 +48,17 @@ begin
     state.window_start, state.window_end, state.window_rolls_at,
     -- Whole days: a window that moves with the clock would make every read a different one.
     date_trunc('day', v_now - calendar.window_past),
-    date_trunc('day', v_now + calendar.window_future) + interval '1 day',
+    wanted.window_end,
+    coalesce(state.round_due_at <= v_now or state.cursor_until < wanted.window_end, false),
     credentials.key_id, credentials.ciphertext, v_now
   from public.calendars as calendar
   join public.calendar_connections as connection on connection.id = calendar.connection_id
   join sync.calendar_state as state on state.calendar_id = calendar.id
   left join sync.credentials as credentials on credentials.connection_id = connection.id
+  cross join lateral (
+    select
+      date_trunc('day', v_now + calendar.window_future) + interval '1 day' as window_end
+  ) as wanted
   where calendar.id = p_calendar_id and calendar.sync_enabled;
 end;
 $$;
@@ -55,7 +71,9 @@ grant execute on function sync.begin_pull(bigint, uuid, uuid) to sync_worker;
 -- crashes in the midst of one, everything that had been met would count as absent. So the round
 -- leaves a mark among the ids (no provider's id has a space), and ends only if it is still there.
 
-create function sync.begin_full_round(p_task_id bigint, p_lease uuid, p_calendar_id uuid)
+create function sync.begin_full_round(
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_beside boolean default false
+)
 returns void
 language plpgsql
 security definer -- as begin_pull
@@ -68,14 +86,17 @@ begin
   delete from sync.seen_events as seen where seen.calendar_id = p_calendar_id;
   insert into sync.seen_events (calendar_id, provider_event_id) values (p_calendar_id, ' begun');
   update sync.calendar_state as state
-  set round_started_at = sync.clock(), cursor = null, cursor_parameters = null
+  set
+    round_started_at = sync.clock(),
+    cursor = case when p_beside then state.cursor end,
+    cursor_parameters = case when p_beside then state.cursor_parameters end
   where state.calendar_id = p_calendar_id;
 end;
 $$;
-comment on function sync.begin_full_round(bigint, uuid, uuid) is
-'Forgets the cursor and which events were seen: from here on a pull notes every id it meets.';
-revoke all on function sync.begin_full_round(bigint, uuid, uuid) from public;
-grant execute on function sync.begin_full_round(bigint, uuid, uuid) to sync_worker;
+comment on function sync.begin_full_round(bigint, uuid, uuid, boolean) is
+'Forgets which events were seen, and the cursor unless the round is made beside it: from here on a pull notes every id it meets.';
+revoke all on function sync.begin_full_round(bigint, uuid, uuid, boolean) from public;
+grant execute on function sync.begin_full_round(bigint, uuid, uuid, boolean) to sync_worker;
 
 create function sync.is_round_whole(p_calendar_id uuid)
 returns boolean
@@ -93,6 +114,100 @@ comment on function sync.is_round_whole(uuid) is
 'Whether all that the full round under way has met is still noted; false after a crash of the server. Asked in the transaction that ends the round.';
 revoke all on function sync.is_round_whole(uuid) from public;
 grant execute on function sync.is_round_whole(uuid) to sync_worker;
+
+-- Events that a provider showed no more, or that it names by their id only. Where it looks through
+-- a window, something out of sight may be gone or may have moved: a read by id tells.
+
+create function sync.known_events(p_calendar_id uuid, p_ids text[])
+returns table (event_id text, role text, series_id text)
+language sql
+stable
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  select event.provider_event_id, event.role, event.series_provider_id
+  from public.calendar_events as event
+  where event.calendar_id = p_calendar_id and event.provider_event_id = any (p_ids)
+    and event.status <> 'cancelled'
+  union all
+  select aside.provider_event_id, 'single', null
+  from sync.set_aside_events as aside
+  where aside.calendar_id = p_calendar_id and aside.provider_event_id = any (p_ids)
+    and not exists (
+      select 1 from public.calendar_events as event
+      where event.calendar_id = p_calendar_id
+        and event.provider_event_id = aside.provider_event_id and event.status <> 'cancelled'
+    )
+$$;
+comment on function sync.known_events(uuid, text[]) is
+'Those of the ids that are mirrored and alive, or set aside, with what they are.';
+revoke all on function sync.known_events(uuid, text[]) from public;
+grant execute on function sync.known_events(uuid, text[]) to sync_worker;
+
+create function sync.known_exceptions(p_calendar_id uuid, p_series text[])
+returns setof text
+language sql
+stable
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  select event.provider_event_id
+  from public.calendar_events as event
+  where event.calendar_id = p_calendar_id and event.series_provider_id = any (p_series)
+    and event.role = 'exception' and event.status <> 'cancelled'
+  order by event.starts_at, event.provider_event_id
+$$;
+comment on function sync.known_exceptions(uuid, text[]) is
+'The mirrored exceptions of some series: one that is missing in its series'' expansion may be gone, or out of the window.';
+revoke all on function sync.known_exceptions(uuid, text[]) from public;
+grant execute on function sync.known_exceptions(uuid, text[]) to sync_worker;
+
+create function sync.unmet_events(p_calendar_id uuid, p_from timestamptz, p_until timestamptz)
+returns table (event_id text, role text)
+language sql
+stable
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  select unmet.event_id, unmet.role
+  from (
+    select event.provider_event_id as event_id, event.role, event.starts_at
+    from public.calendar_events as event
+    where event.calendar_id = p_calendar_id and event.status <> 'cancelled'
+      and event.starts_at < p_until
+      and case event.role
+        when 'single' then event.starts_at >= p_from
+        when 'series' then event.starts_at >= p_from or exists (
+          select 1 from public.calendar_events as member
+          where member.calendar_id = p_calendar_id
+            and member.series_provider_id = event.provider_event_id
+            and member.status <> 'cancelled' and member.ends_at > p_from
+        )
+        else false
+      end
+    union all
+    -- Series that went before the round could meet them, after a windowed read had shown theirs.
+    select member.series_provider_id, 'series', min(member.starts_at)
+    from public.calendar_events as member
+    where member.calendar_id = p_calendar_id and member.status <> 'cancelled'
+      and member.series_provider_id is not null and member.ends_at > p_from
+      and not exists (
+        select 1 from public.calendar_events as head
+        where head.calendar_id = p_calendar_id
+          and head.provider_event_id = member.series_provider_id and head.status <> 'cancelled'
+      )
+    group by member.series_provider_id
+  ) as unmet
+  where not exists (
+    select 1 from sync.seen_events as seen
+    where seen.calendar_id = p_calendar_id and seen.provider_event_id = unmet.event_id
+  )
+  order by unmet.starts_at, unmet.event_id
+$$;
+comment on function sync.unmet_events(uuid, timestamptz, timestamptz) is
+'Known singles and series that a full round through this window did not meet, soonest first. Exceptions are looked for with their series.';
+revoke all on function sync.unmet_events(uuid, timestamptz, timestamptz) from public;
+grant execute on function sync.unmet_events(uuid, timestamptz, timestamptz) to sync_worker;
 
 create function sync.meet_events(
   p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_ids text[], p_hashes bytea[]
@@ -155,9 +270,28 @@ comment on function sync.polling_interval(uuid) is
 'How long a calendar may go without a poll: short after its channel was lost, long where pushes have proven reliable.';
 revoke all on function sync.polling_interval(uuid) from public;
 
+-- Graph notifies before its delta shows the change: a notified pull that found nothing looks again
+-- after 20 s, 60 s and 3 min.
+
+create function sync.look_again_after(p_calendar_id uuid)
+returns interval
+language sql
+stable
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  select (array[interval '20 seconds', interval '1 minute', interval '3 minutes'])[state.looks_again]
+  from sync.calendar_state as state
+  where state.calendar_id = p_calendar_id
+$$;
+comment on function sync.look_again_after(uuid) is
+'When a pull that found nothing is repeated, though it was notified; null = it is not.';
+revoke all on function sync.look_again_after(uuid) from public;
+
 create function sync.finish_pull(
   p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_lane smallint, p_changes integer,
-  p_window_start timestamptz, p_window_end timestamptz, p_cursor text
+  p_window_start timestamptz, p_window_end timestamptz, p_cursor text,
+  p_asked_until timestamptz default null, p_saw_nothing boolean default false
 )
 returns timestamptz
 language plpgsql
@@ -168,12 +302,15 @@ declare
   v_now timestamptz := sync.clock();
   v_enabled boolean;
   v_connection_id uuid;
+  v_lags boolean;
 begin
   perform sync.hold_task(p_task_id, p_lease);
   update public.calendars as calendar set last_error = null
   where calendar.id = p_calendar_id and calendar.last_error is not null;
-  select calendar.sync_enabled, calendar.connection_id into v_enabled, v_connection_id
+  select calendar.sync_enabled, connection.id, connection.provider = 'microsoft'
+  into v_enabled, v_connection_id, v_lags
   from public.calendars as calendar
+  join public.calendar_connections as connection on connection.id = calendar.connection_id
   where calendar.id = p_calendar_id;
   perform sync.resolve_alert('calendar_lost', p_calendar_id);
   perform sync.resolve_alert('key_missing', v_connection_id);
@@ -182,11 +319,20 @@ begin
     cursor = coalesce(p_cursor, state.cursor),
     last_pulled_at = v_now,
     last_changed_at = case when p_changes > 0 then v_now else state.last_changed_at end,
-    -- What a full round or a rolling window finds, nobody could have announced.
-    announced = state.announced
-      + (p_changes > 0 and p_lane = 1 and p_window_end is null)::integer,
-    unannounced = state.unannounced
-      + (p_changes > 0 and p_lane = 2 and p_window_end is null)::integer,
+    -- What a full round or a rolling window finds, nobody could have announced. What comes late
+    -- was announced all the same.
+    announced = state.announced + (
+      p_changes > 0 and p_window_end is null and (p_lane = 1 or state.looks_again > 0)
+    )::integer,
+    unannounced = state.unannounced + (
+      p_changes > 0 and p_window_end is null and p_lane = 2 and state.looks_again = 0
+    )::integer,
+    looks_again = case
+      when not v_lags or not p_saw_nothing then 0
+      when p_lane = 1 then 1
+      when state.looks_again between 1 and 2 then state.looks_again + 1
+      else 0
+    end,
     window_start = coalesce(p_window_start, state.window_start),
     window_end = coalesce(p_window_end, state.window_end),
     -- Weekly, each calendar at an hour of its own.
@@ -194,24 +340,32 @@ begin
       when p_window_end is null then state.window_rolls_at
       else v_now + interval '7 days' * (0.85 + 0.3 * random())
     end,
+    cursor_until = coalesce(p_asked_until, state.cursor_until),
+    -- Every four weeks. The window asked for is longer than that lasts.
+    round_due_at = case
+      when p_asked_until is null then state.round_due_at
+      else v_now + interval '28 days' * (0.85 + 0.15 * random())
+    end,
     round_started_at = null
   where state.calendar_id = p_calendar_id;
   -- Switched off meanwhile: this was the last pull.
   return case
-    when v_enabled
-      then v_now + sync.polling_interval(p_calendar_id) * (0.85 + 0.3 * random())
+    when v_enabled then v_now + least(
+      sync.polling_interval(p_calendar_id) * (0.85 + 0.3 * random()),
+      sync.look_again_after(p_calendar_id)
+    )
   end;
 end;
 $$;
 comment on function sync.finish_pull(
-  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text
+  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text, timestamptz, boolean
 ) is
-'Notes a good pull in the transaction that applied its last page; returns when to poll next, null = never. A window is given where this pull read all of it, a cursor where there was nothing to apply.';
+'Notes a good pull in the transaction that applied its last page; returns when to poll next, null = never. A window is given where this pull read all of it, a cursor where there was nothing to apply, p_asked_until where a full round froze its window into the cursor.';
 revoke all on function sync.finish_pull(
-  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text
+  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text, timestamptz, boolean
 ) from public;
 grant execute on function sync.finish_pull(
-  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text
+  bigint, uuid, uuid, smallint, integer, timestamptz, timestamptz, text, timestamptz, boolean
 ) to sync_worker;
 
 -- What went wrong, where its owner looks.

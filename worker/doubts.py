@@ -1,0 +1,123 @@
+"""What a round is in doubt about: known events that are no longer in sight.
+
+A provider that looks at a calendar through a window shows what leaves the window as it
+shows what is deleted, and of a series' deleted occurrences it may say nothing at all.
+So events are read by id, and series expanded again.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from providers.errors import Gone
+from providers.model import Event, Item, Page
+from sql import queries
+from worker.handler import Task
+from worker.pages import Pages
+
+# Absence from a full round counts. That it may be a move beyond the window is found out
+# for so many; where more are missing at once, few were moved.
+READ_BY_ID = 200
+
+
+class Doubts:
+    """Notes what pages leave open, and finds it out.
+
+    What comes of it: `events`, and in `touched` the series to be expanded again.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pool: asyncpg.Pool,
+        pages: Pages,
+        differing: Callable[[Sequence[Item]], Awaitable[list[Event]]],
+    ) -> None:
+        self._calendar_id = task.subject_id
+        self._pool = pool
+        self._pages = pages
+        self._differing = differing
+        self._met: set[str] = set()
+        self._vanished: dict[str, None] = {}
+        self._gone: set[str] = set()
+        self.touched: dict[str, None] = {}
+        self.events: list[Event] = []
+
+    @property
+    def saw_nothing(self) -> bool:
+        """Whether the pages were empty."""
+        return not (self._met or self._vanished or self.touched)
+
+    def note(self, page: Page) -> None:
+        """Note what a page shows, names, and says is gone."""
+        self._met.update(item.provider_event_id for item in page.items)
+        self._vanished |= dict.fromkeys(page.vanished)
+        self.touched |= dict.fromkeys(page.touched_series)
+
+    def lose(self, event_id: str) -> None:
+        """Take down that an event, or a series with all that it has, is gone."""
+        self._gone.add(event_id)
+        self.touched.pop(event_id, None)
+        self.events.append(Event.vanished(event_id))
+
+    async def settle_absent(self, since: datetime, until: datetime) -> None:
+        """Find out about known events that a full round through a window missed."""
+        answer = queries.calendars.unmet_events(
+            self._pool, calendar_id=self._calendar_id, since=since, until=until
+        )
+        for place, row in enumerate([row async for row in answer]):
+            if place >= READ_BY_ID:
+                self.lose(row["event_id"])
+            elif await self._find(row["event_id"]) and row["role"] == "series":
+                self.touched[row["event_id"]] = None
+
+    async def settle_vanished(self) -> None:
+        """Find out about what pages said is gone, and about masters not yet known."""
+        asked = [*self._vanished, *(self.touched.keys() - self._met)]
+        if not asked:
+            return
+        answer = queries.calendars.known_events(
+            self._pool, calendar_id=self._calendar_id, ids=asked
+        )
+        known = {row["event_id"]: row async for row in answer}
+        vanished = [known[one] for one in self._vanished if one in known]
+        for row in sorted(vanished, key=lambda row: row["role"] != "series"):
+            await self._settle(row)
+        for series in [*self.touched]:
+            if series not in known and series not in self._met:
+                await self._find(series)
+
+    async def settle_exceptions(
+        self, series: Sequence[str], told: Iterable[Event]
+    ) -> None:
+        """Find out about exceptions that an expansion of their series lacks."""
+        if not series:
+            return
+        seen = {event.provider_event_id for event in [*told, *self.events]}
+        answer = queries.calendars.known_exceptions(
+            self._pool, calendar_id=self._calendar_id, series=list(series)
+        )
+        for event_id in [row["event_id"] async for row in answer]:
+            if event_id not in seen:
+                await self._find(event_id)
+
+    async def _settle(self, row: asyncpg.Record) -> None:
+        event_id, series = row["event_id"], row["series_id"]
+        if series in self._gone:
+            return  # it goes with its series
+        if row["role"] != "occurrence":
+            is_there = await self._find(event_id)
+            series = event_id if is_there and row["role"] == "series" else series
+        if series is not None:
+            self.touched[series] = None
+
+    async def _find(self, event_id: str) -> bool:
+        """Read an event by its id; False says that it is gone."""
+        try:
+            item = await self._pages.get(event_id)
+        except Gone:
+            self.lose(event_id)
+            return False
+        self.events += await self._differing([item])
+        return True
