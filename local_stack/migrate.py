@@ -55,6 +55,16 @@ def migrate(url: str, directory: Path) -> list[str]:
         ]
 
 
+def pending(url: str, directory: Path) -> list[str]:
+    """Return the names of the files that `migrate` would apply; nothing is changed."""
+    with psycopg.connect(url, autocommit=True, row_factory=tuple_row) as connection:
+        try:
+            seen = _seen(connection)
+        except psycopg.errors.UndefinedTable:
+            seen = set()
+    return [one.path.name for one in find(directory) if one.version not in seen]
+
+
 def find(directory: Path) -> list[Migration]:
     """Return a folder's migrations in order; files named otherwise are none."""
     matches = (

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from typing import TypeAlias
+from uuid import UUID
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -19,7 +20,14 @@ def make_parser() -> argparse.ArgumentParser:
         "your tables. Settings come from the environment or .env (docs/settings.md).",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_dev, _add_programs, _add_migrate, _add_tail, _add_keys):
+    for add in (
+        _add_dev,
+        _add_programs,
+        _add_migrate,
+        _add_doctor,
+        _add_tail,
+        _add_keys,
+    ):
         add(commands)
     return parser
 
@@ -84,6 +92,36 @@ def _add_migrate(commands: Commands) -> None:
     command.set_defaults(run=_later("supacal.migrate", "run"))
 
 
+def _add_doctor(commands: Commands) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="say what is wrong, and what to do about it",
+        description="Look at settings, database, keys, endpoints, alerts and coverage, "
+        "and say of each whether it is well. Exit code 1 where something is not. With "
+        "--send-test or --calendar it does that instead.",
+    )
+    one = command.add_mutually_exclusive_group()
+    one.add_argument(
+        "--send-test",
+        choices=("google", "microsoft", "calendly", "calcom"),
+        metavar="PROVIDER",
+        help="post signed test deliveries to SUPACAL_PUBLIC_URL, as google, microsoft, "
+        "calendly or calcom would; nothing is stored",
+    )
+    one.add_argument(
+        "--calendar",
+        type=UUID,
+        metavar="ID",
+        help="say of the events of a calendar (calendars.id) why they are no meetings",
+    )
+    command.add_argument(
+        "--event",
+        metavar="ID",
+        help="with --calendar: of this event only (the provider's id of it)",
+    )
+    command.set_defaults(run=_later("supacal.doctor", "run"))
+
+
 def _add_tail(commands: Commands) -> None:
     command = commands.add_parser(
         "tail",
@@ -110,6 +148,9 @@ def _add_keys(commands: Commands) -> None:
         "names them any more.",
     )
     command.set_defaults(run=_later("supacal.keys", "run"))
+
+
+ADD = (_add_dev, _add_programs, _add_migrate, _add_doctor, _add_tail, _add_keys)
 
 
 def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:

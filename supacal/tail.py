@@ -6,34 +6,18 @@ import sys
 from datetime import datetime
 
 import asyncpg
-import msgspec
 import uvloop
 
-from local_stack.facts import Facts
-from local_stack.state import running_file
 from runtime.pool import connect
-from runtime.settings import DatabaseSettings, StackSettings, read
 from sql import queries
+from supacal.here import database_url
 
 LOOK_EVERY_S = 0.3
 
 
 def run(given: argparse.Namespace) -> int:
     """Run it; return the exit code."""
-    return uvloop.run(_follow(_database_url(), given.since))
-
-
-def _database_url() -> str:
-    """Return DATABASE_URL, or else that of the local stack that runs here.
-
-    Raises:
-        SettingsError: there is neither.
-    """
-    settings = read(StackSettings)
-    running = running_file(settings.supacal_state_dir)
-    if settings.database_url is None and running.exists():
-        return msgspec.json.decode(running.read_bytes(), type=Facts).database_url
-    return read(DatabaseSettings).database_url.get_secret_value()
+    return uvloop.run(_follow(database_url(), given.since))
 
 
 async def _follow(url: str, since: str) -> int:

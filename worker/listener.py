@@ -148,6 +148,24 @@ class Listener:
         self._ears.set_hearing(hearing)
 
 
+async def hears(connect: Connect) -> bool:
+    """Tell whether what one connection says is heard by another one.
+
+    Raises:
+        FAILURES of runtime.pool: there is no answer at all.
+    """
+    echo = _Echo()
+    listening, other = await connect(), await connect()
+    try:
+        await listening.add_listener(echo.channel, echo.hear)
+        word = echo.expect()
+        await queries.tasks.probe(other, channel=echo.channel, word=word)
+        return await happens(echo.heard, ECHO_WITHIN_S)
+    finally:
+        listening.terminate()
+        other.terminate()
+
+
 class _Echo:
     """A channel that only this listener hears, and the word it waits for."""
 

@@ -1,0 +1,179 @@
+"""`supacal doctor` finds what is wrong, and says what to do about it."""
+
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from providers.model import Provider
+from runtime.sealing import Keyring
+from runtime.settings import ReceiverSettings
+from supacal.probes import send_test
+from tests.support.builders import make_connection, make_organization
+from tests.support.events import Calendar, coming, make_event, make_series
+from tests.support.sessions import Connection, Sessions
+from tests.support.stacks import environment, supacal
+from tests.webhook_api.channels import KEYS, make_settings
+from webhook_api.app import create_app
+
+Connect = Callable[..., Awaitable[Connection]]
+URL = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def settings(database_url: str) -> ReceiverSettings:
+    return make_settings(database_url, SUPACAL_PUBLIC_URL=URL)
+
+
+@pytest.fixture
+async def http(settings: ReceiverSettings) -> AsyncIterator[httpx2.AsyncClient]:
+    app = create_app(settings)
+    transport = httpx2.ASGITransport(app=app)
+    async with app.router.lifespan_context(app):
+        await app.store.connected()
+        async with httpx2.AsyncClient(transport=transport) as http:
+            yield http
+
+
+@pytest.mark.parametrize("provider", list(Provider))
+async def test_every_provider_s_test_deliveries_are_answered_well(
+    http: httpx2.AsyncClient,
+    settings: ReceiverSettings,
+    database: Connection,
+    provider: Provider,
+) -> None:
+    found = await send_test(http, provider, settings)
+
+    assert len(found) >= 2
+    assert [one.said for one in found if not one.is_well] == []
+    assert await database.fetchval("select count(*) from sync.webhook_deliveries") == 0
+
+
+@pytest.mark.parametrize("provider", list(Provider))
+async def test_a_receiver_that_has_other_keys_is_found_out(
+    http: httpx2.AsyncClient, database_url: str, provider: Provider
+) -> None:
+    ours = make_settings(
+        database_url,
+        SUPACAL_PUBLIC_URL=URL,
+        SUPACAL_SECRET_KEYS=Keyring.generate("other"),
+    )
+
+    found = await send_test(http, provider, ours)
+
+    (wrong,) = [one.said for one in found if not one.is_well]
+    assert "SUPACAL_SECRET_KEYS" in wrong
+
+
+async def test_an_address_where_nobody_listens_is_a_sentence(
+    settings: ReceiverSettings,
+) -> None:
+    async with httpx2.AsyncClient() as http:
+        found = await send_test(http, "google", settings)
+
+    assert not any(one.is_well for one in found)
+    assert "supacal api" in found[0].said
+
+
+async def test_it_says_of_every_event_why_it_is_no_meeting(
+    database: Connection, connect: Connect, database_url: str, tmp_path: Path
+) -> None:
+    worker = await connect(role="sync_worker")
+    calendar = await Calendar.create(database, worker, event_tag="#visit")
+    tagged = {"title": "Secret #visit"}
+    start = coming()
+    await calendar.apply(
+        make_event("met", **tagged),
+        make_event("private", visibility="private", **tagged),
+        make_event("untagged", title="Lunch"),
+        make_event("declined", own_response="declined", **tagged),
+        make_event("birthday", event_type="birthday", **tagged),
+        make_event("backwards", **tagged, starts_at=start, ends_at=coming(0)),
+        make_series("series", start, **tagged),
+    )
+
+    def explained(*words: str) -> subprocess.CompletedProcess[str]:
+        environ = environment(tmp_path, DATABASE_URL=database_url)
+        asked = ("doctor", "--calendar", str(calendar.id), *words)
+        return supacal(*asked, environ=environ)
+
+    everything = explained()
+    assert everything.returncode == 0, everything.stderr
+    assert "2  it is a meeting" in everything.stdout
+    for event, reason in {
+        "met": "it is a meeting",
+        "private": "it is a meeting",
+        "untagged": "event_tag",
+        "declined": "the account declined it",
+        "birthday": "birthday, which is never a meeting",
+        "backwards": "it was set aside: its end is before its start",
+        "series": "its occurrences inside the window are",
+    }.items():
+        one = explained("--event", event)
+        assert one.returncode == 0
+        assert reason in one.stdout, event
+    unknown = explained("--event", "never told")
+    assert unknown.returncode == 1
+    assert "has not told" in unknown.stdout
+    assert "Secret" not in everything.stdout
+
+
+def test_a_calendar_that_is_not_there_is_said_to_be_none(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    environ = environment(tmp_path, DATABASE_URL=sessions.url)
+    asked = supacal("doctor", "--calendar", str(uuid4()), environ=environ)
+    assert asked.returncode == 1
+    assert "There is no calendar" in asked.stderr
+
+
+def test_a_database_without_our_tables_is_to_be_migrated_first(
+    tmp_path: Path, bare: Sessions
+) -> None:
+    asked = supacal("doctor", environ=environment(tmp_path, DATABASE_URL=bare.url))
+    assert asked.returncode == 1
+    assert "supacal migrate" in asked.stdout
+    assert "SUPACAL_SECRET_KEYS is missing" in asked.stdout
+
+
+async def test_an_examination_names_all_that_is_wrong(
+    database: Connection, database_url: str, tmp_path: Path
+) -> None:
+    organization = await make_organization(database)
+    connection = await make_connection(database, organization)
+    await database.execute(
+        "insert into sync.credentials (connection_id, key_id, ciphertext)"
+        " values ($1, 'lost', '\\x00')",
+        connection,
+    )
+    await database.execute(
+        "insert into public.sync_alerts (kind, subject_id, message, remedy)"
+        " values ('test', $1, 'Something is wrong.', 'Mend it.')",
+        connection,
+    )
+    await database.execute(
+        "insert into sync.tasks (kind, subject_id, lane, run_at)"
+        " values ('pull', gen_random_uuid(), 1, sync.clock() - interval '1 hour')"
+    )
+
+    asked = supacal(
+        "doctor",
+        environ=environment(
+            tmp_path,
+            DATABASE_URL=database_url,
+            SUPACAL_SECRET_KEYS=KEYS,
+            SUPACAL_PUBLIC_URL=URL,
+        ),
+    )
+
+    wrong = [line for line in asked.stdout.splitlines() if line.startswith("  ✗")]
+    assert asked.returncode == 1
+    assert len(wrong) == 4
+    assert "the key lost" in wrong[0]
+    assert "is a worker running?" in wrong[1]
+    assert "Mend it." in wrong[2]
+    assert "start `supacal api`" in wrong[3]
+    assert "✓ notifications of the database are heard" in asked.stdout
