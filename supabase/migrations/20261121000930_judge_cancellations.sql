@@ -1,8 +1,9 @@
 -- Applying, step 5: who may cancel, and is it too much to be believed?
 --
 -- Only the authority cancels: the organizer's copy. Where a guest's copy is deleted the event is
--- detached and the meeting stays. What is over stays as it was. What lives on in another
--- calendar of the organization was moved, and its meeting follows.
+-- detached and the meeting stays. What is over stays as it was. What has a live booking only the
+-- booking cancels: it is asked for. What lives on in another calendar of the organization was
+-- moved, and its meeting follows.
 
 -- The brake's thresholds stand here and nowhere else.
 
@@ -136,6 +137,7 @@ set search_path = ''
 as $$
 declare
   v_elsewhere uuid[];
+  v_booked uuid[];
 begin
   if not exists (
     select 1 from sync.staged_events as staged
@@ -144,11 +146,13 @@ begin
     return;
   end if;
   v_elsewhere := array(select sync.meetings_alive_elsewhere(p_batch));
+  v_booked := sync.meetings_booked(p_batch);
   update sync.staged_events as staged
   set verdict = case
     when not staged.is_organizer then 'detach'
     when meeting.status in ('completed', 'no_show', 'cancelled')
       or meeting.ends_at < (p_batch).now_at then 'over'
+    when meeting.id = any (v_booked) then 'booked'
     when meeting.id = any (v_elsewhere) then 'follow'
     else 'cancel'
   end

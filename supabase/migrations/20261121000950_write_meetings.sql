@@ -2,7 +2,8 @@
 --
 -- One meeting may stand behind several events: an appointment of two colleagues is in both
 -- their calendars. It is written to one of them, the organizer's copy where there is one, and
--- only that one's content counts. The others are links.
+-- only that one's content counts. The others are links. A booking comes before all of them; an
+-- event's description and location count where it has none (sync.stage_bookings_of_events).
 
 create function sync.choose_feeders(p_batch sync.batch)
 returns void
@@ -14,6 +15,10 @@ declare
     select staged.meeting_id from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and not staged.is_same and not staged.is_new_meeting
       and staged.status <> 'cancelled' and staged.meeting_id is not null
+    except
+    -- A booking outranks every calendar's event.
+    select staged.meeting_id from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.origin = 'booking'
   );
 begin
   if v_meetings = '{}' then

@@ -1,5 +1,6 @@
 -- Applying, the whole, and its last step: what a pull read becomes mirror and meetings, and the
--- cursor moves, in one transaction. Locks: task, keys, clients, meetings, events; each sorted.
+-- cursor moves, in one transaction. Locks: task, bookings of the organization (shared), keys,
+-- clients, meetings, events; each sorted.
 
 create function sync.write_batch(p_batch sync.batch)
 returns table (created integer, updated integer, cancelled integer, detached integer)
@@ -15,11 +16,13 @@ declare
 begin
   perform sync.stage_followers(p_batch);
   v_detached := sync.detach_meetings(p_batch);
+  perform sync.stage_bookings_of_events(p_batch);
   perform sync.choose_feeders(p_batch);
   v_created := sync.create_meetings(p_batch);
   v_updated := sync.update_meetings(p_batch);
   v_cancelled := sync.cancel_meetings(p_batch);
   perform sync.write_events(p_batch);
+  perform sync.ask_for_bookings(p_batch);
   return query select v_created, v_updated, v_cancelled, v_detached;
 end;
 $$;
@@ -94,6 +97,7 @@ declare
   v_held integer;
 begin
   perform sync.hold_task(p_task_id, p_lease);
+  perform sync.share_bookings(p_calendar_id);
   v_batch := sync.read_batch(p_calendar_id, p_round);
   if v_batch.id is null then
     return query select 0, 0, 0, 0, 0, 0, 0;
@@ -105,6 +109,7 @@ begin
   v_unchanged := sync.drop_unknown_tombstones(v_batch) + sync.drop_past(v_batch)
     + sync.count_same(v_batch);
   perform sync.match_series(v_batch);
+  perform sync.refer_to_bookings(v_batch);
   perform sync.claim_keys(v_batch);
   perform sync.find_clients(v_batch);
   perform sync.lock_meetings(v_batch);
@@ -188,9 +193,11 @@ set enable_nestloop = off
 set jit = off
 as $$
 declare
-  v_batch sync.batch := sync.read_batch(p_calendar_id, '{}');
+  v_batch sync.batch;
   v_cancelled integer;
 begin
+  perform sync.share_bookings(p_calendar_id);
+  v_batch := sync.read_batch(p_calendar_id, '{}');
   perform sync.stage_held(v_batch);
   perform sync.judge_cancellations(v_batch);
   select count.cancelled into v_cancelled from sync.write_batch(v_batch) as count;
@@ -211,9 +218,11 @@ set enable_nestloop = off
 set jit = off
 as $$
 declare
-  v_batch sync.batch := sync.read_batch(p_calendar_id, '{}');
+  v_batch sync.batch;
   v_kept integer;
 begin
+  perform sync.share_bookings(p_calendar_id);
+  v_batch := sync.read_batch(p_calendar_id, '{}');
   perform sync.stage_held(v_batch);
   -- The events are gone, the meetings stay without them. An event that comes back, comes back
   -- to its meeting.

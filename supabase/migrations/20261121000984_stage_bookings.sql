@@ -1,0 +1,393 @@
+-- Bookings become meetings by the way that events take (sync.apply_events): staged beside what
+-- the mirror has of them, tied to meetings by keys, given their clients, locked, merged, written.
+--
+--   stage    what a booking adds up to, what the mirror told of it before, what is wrong with it
+--   retire   its older keys: a booking that was moved is the same meeting under another key
+--   slots    events of several seats, which are no meetings themselves
+--   claim    sync.meeting_keys decides, as for events
+--   write    meetings, then the mirror
+--
+-- The mirror of a connection's bookings is its calendar of kind `bookings`: a row for each key.
+-- The current key's has scope `in`; an older one's is cancelled, and `detached`.
+
+-- Both sides look for each other: whoever pulls looks for the booking of an event, whoever takes
+-- bookings in for the event of a booking. Beside each other each would miss what the other has
+-- not committed yet. So bookings are applied one call at a time in an organization, and while no
+-- event is; events of calendars are applied beside each other as ever.
+
+create function sync.lock_bookings(p_organization_id uuid, p_exclusive boolean)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_lock bigint := hashtextextended('bookings of ' || p_organization_id, 0);
+begin
+  if p_exclusive then
+    perform pg_advisory_xact_lock(v_lock);
+  else
+    perform pg_advisory_xact_lock_shared(v_lock);
+  end if;
+end;
+$$;
+comment on function sync.lock_bookings(uuid, boolean) is
+'Keeps pulls and bookings of an organization from missing each other''s keys. Taken right after the task: exclusive to apply bookings, shared to apply events.';
+
+create function sync.share_bookings(p_calendar_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_organization_id uuid := (
+    select calendar.organization_id from public.calendars as calendar
+    where calendar.id = p_calendar_id
+  );
+begin
+  if exists (
+    select 1 from public.calendar_connections as connection
+    where connection.organization_id = v_organization_id
+      and connection.provider in ('calendly', 'calcom')
+  ) then
+    perform sync.lock_bookings(v_organization_id, false);
+  end if;
+end;
+$$;
+comment on function sync.share_bookings(uuid) is
+'Takes the shared lock on bookings for a calendar''s events, where its organization has a booking provider.';
+
+create function sync.bookings_calendar(p_connection_id uuid)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_calendar_id uuid;
+begin
+  select calendar.id into v_calendar_id
+  from public.calendars as calendar
+  where calendar.connection_id = p_connection_id and calendar.kind = 'bookings'
+  order by calendar.created_at, calendar.id
+  limit 1;
+  if v_calendar_id is null then
+    -- A webhook may be set up by hand before anything else is.
+    insert into public.calendars (
+      connection_id, organization_id, provider_calendar_id, name, kind, sync_enabled, direction
+    )
+    select connection.id, connection.organization_id, 'bookings', 'Bookings', 'bookings', true, 'inbound'
+    from public.calendar_connections as connection
+    where connection.id = p_connection_id and connection.provider in ('calendly', 'calcom')
+    on conflict (connection_id, provider_calendar_id) do update set kind = 'bookings'
+    returning id into v_calendar_id;
+  end if;
+  return v_calendar_id;
+end;
+$$;
+comment on function sync.bookings_calendar(uuid) is
+'The calendar of kind bookings of a connection, made where there is none; null where the connection is gone, or no booking provider''s.';
+
+-- What a booking says, in the words of a meeting.
+
+create function sync.booking_status(p_state text, p_phase text, p_no_show boolean)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_no_show then 'no_show'
+    when p_state in ('cancelled', 'rejected') then 'cancelled'
+    when p_phase = 'ended' then 'completed'
+    when p_state = 'pending' then 'tentative'
+    else 'confirmed'
+  end
+$$;
+comment on function sync.booking_status(text, text, boolean) is 'The status that a booking gives its meeting.';
+
+create function sync.booking_metadata(p_provider text, p_booking sync.joined_booking)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  -- The booking's own keys stand as they were given, all else in one key of ours.
+  select coalesce((p_booking).fields -> 'metadata', '{}') || jsonb_build_object(
+    'booking', jsonb_strip_nulls(jsonb_build_object(
+      'provider', p_provider,
+      'id', (p_booking).provider_id,
+      'slot_id', (p_booking).slot_id,
+      'seat_id', (p_booking).seat_id,
+      'series_id', (p_booking).fields -> 'series_id',
+      'answers', (p_booking).fields -> 'answers',
+      'tracking', (p_booking).fields -> 'tracking',
+      'location', (p_booking).fields -> 'location',
+      'guests', (p_booking).fields -> 'guests',
+      'attendee_time_zone', (p_booking).fields -> 'attendee_time_zone',
+      'cancellation', (p_booking).fields -> 'cancellation'
+    ))
+  )
+$$;
+comment on function sync.booking_metadata(text, sync.joined_booking) is
+'What a booking tells for its meeting''s metadata.';
+
+-- The event in the host's calendar, as far as the booking names it. A reference is a key like
+-- others; it says whose the id is, for two providers may make the same one.
+
+create function sync.reference_keys(p_references jsonb)
+returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(array_agg(distinct 'reference:' || named.provider || ':' || named.id), '{}')
+  from (
+    select
+      case
+        when lower(reference.told ->> 'kind') ~ '^google' then 'google'
+        when lower(reference.told ->> 'kind') ~ '^(outlook|office365|microsoft|exchange)' then 'microsoft'
+      end as provider,
+      reference.told ->> 'external_id' as id
+    from jsonb_array_elements(p_references) as reference (told)
+  ) as named
+  where named.provider is not null and octet_length(named.id) between 1 and 1024
+$$;
+comment on function sync.reference_keys(jsonb) is
+'Keys of the calendar events that a booking''s calendar_references name, where they are of a provider that is mirrored.';
+
+create function sync.stage_bookings(
+  p_batch sync.batch, p_provider text, p_joined sync.joined_booking[]
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_own_addresses text[] := sync.own_addresses((p_batch).organization_id);
+begin
+  insert into sync.staged_events (
+    batch_id, place, provider_event_id, role, status, ical_uid, sequence, title, description,
+    location, starts_at, ends_at, organizer_email, attendees, attendee_name, attendee_email,
+    attendee_phone, metadata, meeting_status, conference_url, series_provider_id,
+    provider_updated_at, content_hash, raw, refusal, event_id, is_known, is_same, old_status,
+    old_scope, told_before, key, keys, event_type, visibility, meeting_id, is_new_meeting
+  )
+  with joined as materialized (
+    select
+      one.place, one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id,
+      one.state, one.as_of, one.fields, told.*,
+      sync.booking_status(one.state, one.phase, one.no_show) as meeting_status,
+      sync.booking_metadata(p_provider, row(
+        one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id, one.state,
+        one.phase, one.no_show, one.version, one.as_of, one.fields
+      )::sync.joined_booking) as metadata,
+      -- All that anything is made of here.
+      decode(md5(concat_ws(
+        ' ', one.keys::text, one.current_key, one.provider_id, one.slot_id, one.seat_id,
+        one.state, one.phase, one.no_show::text, one.fields::text
+      )), 'hex') as content_hash
+    from unnest(p_joined) with ordinality as one (
+      keys, current_key, provider_id, slot_id, seat_id, state, phase, no_show, version, as_of,
+      fields, place
+    )
+    cross join lateral jsonb_to_record(one.fields) as told (
+      title text, description text, starts_at timestamptz, ends_at timestamptz, location text,
+      meeting_url text, attendee_name text, attendee_email text, attendee_phone text,
+      attendee_time_zone text, guests jsonb, organizer_email text, calendar_references jsonb,
+      ical_uid text, sequence bigint, seats jsonb
+    )
+    -- What has no time yet is told, and waits.
+    where told.starts_at is not null
+  ),
+
+  zones as materialized (
+    select named.zone, sync.is_time_zone(named.zone) as is_known
+    from (
+      select distinct joined.attendee_time_zone as zone from joined
+      where joined.attendee_time_zone like '%/%'
+    ) as named
+  ),
+
+  mirrored as materialized (
+    select
+      event.id, event.provider_event_id, event.content_hash, event.status, event.scope,
+      event.meeting_id, event.raw, event.event_type
+    from public.calendar_events as event
+    where event.calendar_id = (p_batch).calendar_id
+      and event.provider_event_id = any (array(select unnest(joined.keys) from joined))
+  ),
+
+  told_before as (
+    select
+      joined.place,
+      jsonb_build_object(
+        'statuses', jsonb_agg(distinct mirrored.raw -> 'status'),
+        'phones', jsonb_agg(distinct mirrored.raw -> 'phone'),
+        'metadata_keys', coalesce(
+          jsonb_agg(distinct told.key) filter (where told.key is not null), '[]'
+        )
+      ) as fields
+    from joined
+    cross join lateral unnest(joined.keys) as named (key)
+    join mirrored on mirrored.provider_event_id = named.key
+    left join lateral jsonb_object_keys(mirrored.raw -> 'metadata') as told (key) on true
+    group by joined.place
+  )
+
+  select
+    (p_batch).id,
+    joined.place,
+    sync.indexable_id(joined.current_key),
+    'single',
+    -- A cancelled booking is there, and says so by meeting_status.
+    case when joined.state = 'pending' then 'tentative' else 'confirmed' end,
+    joined.ical_uid,
+    case when joined.sequence <= 2147483647 then joined.sequence end,
+    joined.title,
+    joined.description,
+    joined.location,
+    joined.starts_at,
+    coalesce(joined.ends_at, joined.starts_at),
+    lower(joined.organizer_email),
+    jsonb_build_array(
+      jsonb_build_object('name', joined.attendee_name, 'email', joined.attendee_email)
+    ) || coalesce((
+      select jsonb_agg(jsonb_build_object('email', guest.email))
+      from jsonb_array_elements(joined.guests) as guest (email)
+    ), '[]'),
+    joined.attendee_name,
+    person.email,
+    joined.attendee_phone,
+    joined.metadata,
+    joined.meeting_status,
+    joined.meeting_url,
+    joined.slot_id,
+    joined.as_of,
+    joined.content_hash,
+    jsonb_strip_nulls(jsonb_build_object(
+      'provider_id', joined.provider_id,
+      'status', joined.meeting_status,
+      'name', joined.attendee_name,
+      'email', person.email,
+      'phone', joined.attendee_phone,
+      'seats', joined.seats,
+      'references', joined.calendar_references
+    )) || jsonb_build_object('metadata', joined.metadata),
+    case
+      when longest.bytes > 1024 then format('its id has %s bytes', longest.bytes)
+      when octet_length(joined.ical_uid) > 1024
+        then format('its iCalUID has %s bytes', octet_length(joined.ical_uid))
+      when length(joined.title) > 10000
+        then format('its title has %s characters', length(joined.title))
+      when not zones.is_known
+        then format('unknown time zone %s', left(joined.attendee_time_zone, 100))
+      when joined.ends_at < joined.starts_at then 'its end is before its start'
+    end,
+    coalesce(old.id, gen_random_uuid()),
+    old.id is not null,
+    coalesce(
+      old.content_hash = joined.content_hash and old.scope = 'in' and old.meeting_id is not null,
+      false
+    ),
+    old.status,
+    old.scope,
+    coalesce(
+      told_before.fields, jsonb '{"statuses": [], "phones": [], "metadata_keys": []}'
+    ),
+    sync.event_key(joined.ical_uid, 'single', null, null),
+    array(select 'booking:' || p_provider || ':' || named.key from unnest(joined.keys) as named (key))
+    || sync.reference_keys(joined.calendar_references),
+    coalesce(old.event_type, 'default'),
+    'default',
+    -- Made up before anybody's key is looked at, as for events.
+    gen_random_uuid(),
+    true
+  from joined
+  left join mirrored as old on old.provider_event_id = joined.current_key
+  left join told_before on told_before.place = joined.place
+  left join zones on zones.zone = joined.attendee_time_zone
+  cross join lateral (
+    select case
+      when octet_length(joined.attendee_email) > 320 then null -- no address is longer
+      when lower(btrim(joined.attendee_email)) = any (v_own_addresses) then null
+      else nullif(lower(btrim(joined.attendee_email)), '')
+    end as email
+  ) as person
+  cross join lateral (
+    select greatest(max(octet_length(named.key)), octet_length(joined.slot_id)) as bytes
+    from unnest(joined.keys) as named (key)
+  ) as longest;
+end;
+$$;
+comment on function sync.stage_bookings(sync.batch, text, sync.joined_booking[]) is
+'Stages bookings that have a time, with what the mirror told of them before, the keys they bear, and why they are refused.';
+
+-- Older keys. A retired row follows the one that has its meeting now (heir_of).
+
+create type sync.older_key as (heir_of integer, key text);
+comment on type sync.older_key is 'A key that a staged booking, named by its place, takes over.';
+
+create function sync.retire_keys(p_batch sync.batch, p_joined sync.joined_booking[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform sync.retire(
+    p_batch,
+    array(
+      select (staged.place, older.key)::sync.older_key
+      from unnest(p_joined) as one
+      join sync.staged_events as staged
+        on staged.batch_id = (p_batch).id and staged.provider_event_id = one.current_key
+      cross join lateral unnest(one.keys) as older (key)
+      where not staged.is_same and cardinality(one.keys) > 1 and older.key <> one.current_key
+    )
+  );
+end;
+$$;
+comment on function sync.retire_keys(sync.batch, sync.joined_booking[]) is
+'Stages, of each booking that changed, the keys that it had before.';
+
+create function sync.retire(p_batch sync.batch, p_older sync.older_key[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if p_older = '{}' then
+    return;
+  end if;
+  insert into sync.staged_events (
+    batch_id, place, origin, provider_event_id, role, status, event_id, is_known, verdict, heir_of
+  )
+  select
+    (p_batch).id, -row_number() over (order by older.key) - sync.lowest_place(p_batch), 'older',
+    older.key, 'single', 'cancelled', coalesce(event.id, gen_random_uuid()),
+    event.id is not null, 'retired', older.heir_of
+  from unnest(p_older) as older
+  left join (
+    select known.id, known.provider_event_id, known.scope
+    from public.calendar_events as known
+    where known.calendar_id = (p_batch).calendar_id
+      and known.provider_event_id = any (array(select one.key from unnest(p_older) as one))
+  ) as event on event.provider_event_id = older.key
+  where event.scope is null or event.scope = 'in';
+end;
+$$;
+comment on function sync.retire(sync.batch, sync.older_key[]) is
+'Stages keys that lead to another booking''s meeting from now on.';
+
+create function sync.lowest_place(p_batch sync.batch)
+returns integer
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select greatest(0, -min(staged.place)) from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id
+  );
+end;
+$$;
+comment on function sync.lowest_place(sync.batch) is 'How far below zero the places of a batch reach.';
