@@ -4,6 +4,7 @@ create table public.organizations (
   id uuid primary key default gen_random_uuid(),
   name text not null,
   time_zone text not null default 'UTC',
+  created_by uuid references auth.users (id) on delete set null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint organizations_name_is_short check (length(name) between 1 and 200),
@@ -11,6 +12,8 @@ create table public.organizations (
 );
 comment on table public.organizations is 'A tenant: a clinic, a salon, an advice firm, or one person.';
 comment on column public.organizations.time_zone is 'IANA name; where a calendar tells no zone, this one holds.';
+comment on column public.organizations.created_by is 'Who made it: a user makes so many and no more.';
+create index organizations_created_by on public.organizations (created_by);
 
 create table public.organization_members (
   organization_id uuid not null references public.organizations (id) on delete cascade,
@@ -77,8 +80,8 @@ begin
   ) then
     return;
   end if;
-  insert into public.organizations (name)
-  values (coalesce(nullif(split_part(p_email, '@', 1), ''), 'Personal'))
+  insert into public.organizations (name, created_by)
+  values (coalesce(nullif(split_part(p_email, '@', 1), ''), 'Personal'), p_user_id)
   returning id into v_organization_id;
   insert into public.organization_members (organization_id, user_id, role)
   values (v_organization_id, p_user_id, 'owner');

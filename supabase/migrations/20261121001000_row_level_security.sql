@@ -137,17 +137,28 @@ begin
   )
     -- Nor may an organization keep somebody's account from being deleted.
     and exists (select 1 from auth.users as account where account.id = old.user_id)
+    -- Nor somebody who was made an owner unasked: an empty one may be left.
+    and (
+      exists (
+        select 1 from public.organization_members as member
+        where member.organization_id = old.organization_id
+      )
+      or exists (
+        select 1 from public.calendar_connections as connection
+        where connection.organization_id = old.organization_id and connection.status <> 'revoked'
+      )
+    )
   then
     raise exception using
       errcode = 'CS021',
       message = 'an organization keeps at least one owner',
-      hint = 'Make somebody else an owner first.';
+      hint = 'Make somebody else an owner first. To leave for good, remove the other members and disconnect its accounts.';
   end if;
   return null;
 end;
 $$;
 comment on function sync.keep_an_owner() is
-'Row trigger on organization_members: the last owner neither leaves nor loses the role (CS021).';
+'Row trigger on organization_members: the last owner neither leaves nor loses the role (CS021), unless nobody else belongs to it and no account is connected.';
 revoke all on function sync.keep_an_owner() from public;
 
 create trigger organization_members_keep_an_owner
@@ -310,13 +321,14 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  new.stage_set_by := 'user';
+  -- Back to where everybody begins: the rules may have them again.
+  new.stage_set_by := case when new.stage = 'new' then 'rule' else 'user' end;
   new.stage_set_at := now();
   return new;
 end;
 $$;
 comment on function sync.on_stage_set() is
-'Row trigger on pipeline: a stage that anybody but the engine sets is a user''s, and stays.';
+'Row trigger on pipeline: a stage that anybody but the engine sets is a user''s, and stays; `new` gives the client back to the rules.';
 revoke all on function sync.on_stage_set() from public;
 
 create trigger pipeline_stage_set before update of stage on public.pipeline

@@ -69,7 +69,22 @@ declare
   v_organization_id uuid;
 begin
   perform sync.refuse_unless(v_user_id is not null, 'only a signed-in user can own an organization');
-  insert into public.organizations (name, time_zone) values (p_name, p_time_zone)
+  -- One at a time, or calls at once would all count the same.
+  perform 1 from public.organizations as organization
+  where organization.created_by = v_user_id
+  order by organization.id
+  for no key update;
+  if (
+    select count(*) from public.organizations as organization
+    where organization.created_by = v_user_id
+  ) >= 20 then
+    raise exception using
+      errcode = 'CS022',
+      message = 'a user makes 20 organizations at most',
+      hint = 'Who runs this project makes more with the service key.';
+  end if;
+  insert into public.organizations (name, time_zone, created_by)
+  values (p_name, p_time_zone, v_user_id)
   returning id into v_organization_id;
   insert into public.organization_members (organization_id, user_id, role)
   values (v_organization_id, v_user_id, 'owner');
@@ -77,7 +92,7 @@ begin
 end;
 $$;
 comment on function sync.create_organization(text, text) is
-'Makes an organization owned by the user of the request; returns its id.';
+'Makes an organization owned by the user of the request; returns its id. CS022 where that user made 20.';
 revoke all on function sync.create_organization(text, text) from public;
 grant execute on function sync.create_organization(text, text) to authenticated;
 
@@ -90,12 +105,46 @@ begin atomic
   select sync.create_organization(name, time_zone);
 end;
 comment on function public.create_organization(text, text) is
-'Makes an organization that the caller owns; returns its id.';
+'Makes an organization that the caller owns; returns its id. 20 a user at most (CS022).';
 revoke all on function public.create_organization(text, text)
 from public, anon, authenticated, service_role;
 grant execute on function public.create_organization(text, text) to authenticated;
 
 -- Reading everything again.
+
+-- Users may ask as often as they like, and one round is made. One that has not come to its end
+-- in ten minutes may be asked for again, which takes it out of its back-off.
+
+create function sync.ask_for_full_rounds(p_calendars uuid[])
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := sync.clock();
+  v_enabled uuid[] := array(
+    select calendar.id from public.calendars as calendar
+    where calendar.id = any (p_calendars) and calendar.sync_enabled
+    order by calendar.id
+    for no key update
+  );
+begin
+  -- A trigger asks for the pull.
+  update public.calendars as calendar
+  set full_round_asked_at = v_now
+  where calendar.id = any (v_enabled)
+    and (calendar.full_round_asked_at > v_now - interval '10 minutes') is not true
+    and not exists (
+      select 1 from sync.calendar_state as state
+      where state.calendar_id = calendar.id
+        and state.round_started_at > v_now - interval '10 minutes'
+    );
+  return cardinality(v_enabled);
+end;
+$$;
+comment on function sync.ask_for_full_rounds(uuid[]) is
+'Asks for full rounds, now, where none is asked for or under way; returns how many of the calendars are enabled.';
+revoke all on function sync.ask_for_full_rounds(uuid[]) from public;
 
 create function sync.resync_calendar(p_calendar_id uuid)
 returns boolean
@@ -107,11 +156,7 @@ begin
   perform sync.refuse_unless(
     sync.may_manage_calendar(p_calendar_id), format('calendar %s can''t be resynced', p_calendar_id)
   );
-  -- A trigger asks for the pull.
-  update public.calendars as calendar
-  set full_round_asked_at = sync.clock()
-  where calendar.id = p_calendar_id and calendar.sync_enabled;
-  return found;
+  return sync.ask_for_full_rounds(array[p_calendar_id]) > 0;
 end;
 $$;
 comment on function sync.resync_calendar(uuid) is
@@ -138,8 +183,6 @@ language plpgsql
 security definer -- as resync_calendar
 set search_path = ''
 as $$
-declare
-  v_count integer;
 begin
   perform sync.refuse_unless(
     p_organization_id = any(array(select sync.my_administered_organizations()))
@@ -152,18 +195,10 @@ begin
     ),
     format('organization %s can''t be resynced', p_organization_id)
   );
-  with enabled as materialized (
+  return sync.ask_for_full_rounds(array(
     select calendar.id from public.calendars as calendar
-    where calendar.organization_id = p_organization_id and calendar.sync_enabled
-    order by calendar.id
-    for no key update
-  )
-  update public.calendars as calendar
-  set full_round_asked_at = sync.clock()
-  from enabled
-  where calendar.id = enabled.id;
-  get diagnostics v_count = row_count;
-  return v_count;
+    where calendar.organization_id = p_organization_id
+  ));
 end;
 $$;
 comment on function sync.resync_organization(uuid) is
@@ -291,7 +326,8 @@ with enabled as (
     calendar.name,
     calendar.poll_every,
     latest.status as channel_status,
-    calendar.kind = 'generated' or coalesce(latest.status = 'unwatchable', false) as has_reason,
+    calendar.kind = 'generated' or coalesce(latest.status in ('unwatchable', 'by_hand'), false)
+      as has_reason,
     coalesce(latest.status_reason, calendar.last_error) as reason,
     coalesce(latest.expires_at, latest.updated_at, calendar.updated_at) as since
   from public.calendars as calendar
@@ -321,7 +357,11 @@ select
   end as gap
 from enabled
 where
-  (not enabled.has_reason or enabled.poll_every = interval '0')
+  -- Webhooks made by hand need no polling to announce what happens.
+  (
+    not enabled.has_reason
+    or (enabled.poll_every = interval '0' and enabled.channel_status is distinct from 'by_hand')
+  )
   and not exists (
     select 1
     from public.calendar_watch_channels as live
@@ -356,8 +396,11 @@ as $$
   select
     calendar.organization_id, connection.id, connection.provider, connection.account_email,
     connection.status, calendar.id, calendar.name, calendar.sync_enabled, calendar.backfill,
-    channel.status, channel.expires_at, calendar.poll_every, state.last_pulled_at,
-    state.last_changed_at, last_run.lag_ms, pull.run_at, coalesce(queue.due, 0), queue.oldest_due_at,
+    channel.status, channel.expires_at, calendar.poll_every,
+    case when calendar.kind = 'bookings' then greatest(state.last_pulled_at, last_run.finished_at)
+      else state.last_pulled_at
+    end,
+    state.last_changed_at, last_run.lag_ms, reading.run_at, coalesce(queue.due, 0), queue.oldest_due_at,
     queue.failing,
     (
       select count(*) from sync.set_aside_events as aside where aside.calendar_id = calendar.id
@@ -374,6 +417,12 @@ as $$
   from public.calendars as calendar
   join public.calendar_connections as connection on connection.id = calendar.connection_id
   left join sync.calendar_state as state on state.calendar_id = calendar.id
+  -- What reads it: sync.request_read asks for the same.
+  cross join lateral (
+    select
+      case calendar.kind when 'bookings' then 'ingest' else 'pull' end as kind,
+      case calendar.kind when 'bookings' then connection.id else calendar.id end as subject_id
+  ) as read_by
   left join lateral (
     select
       case when watch.status = 'active' and watch.expires_at <= now() then 'expired' else watch.status end
@@ -385,14 +434,17 @@ as $$
     limit 1
   ) as channel on true
   left join lateral (
-    select round(extract(epoch from run.finished_at - run.due_at) * 1000)::integer as lag_ms
+    select
+      round(extract(epoch from run.finished_at - run.due_at) * 1000)::integer as lag_ms,
+      run.finished_at
     from sync.runs as run
-    where run.subject_id = calendar.id and run.kind = 'pull' and run.outcome = 'done'
+    where run.subject_id = read_by.subject_id and run.kind = read_by.kind and run.outcome = 'done'
       and run.started_at > now() - interval '1 day'
     order by run.started_at desc
     limit 1
   ) as last_run on true
-  left join sync.tasks as pull on pull.kind = 'pull' and pull.subject_id = calendar.id
+  left join sync.tasks as reading
+    on reading.kind = read_by.kind and reading.subject_id = read_by.subject_id
   -- Of the connection, but not of its other calendars.
   cross join lateral (
     select

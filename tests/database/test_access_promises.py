@@ -150,6 +150,36 @@ async def test_the_last_owner_stays(
     assert refusal.value.sqlstate == "CS021"
 
 
+LEAVE = "delete from public.organization_members where user_id = $1"
+
+
+async def test_who_was_left_alone_with_an_organization_that_syncs_nothing_may_leave_it(
+    database: Connection, mine: Tenant, api: Connection
+) -> None:
+    # Anybody can be made an owner, and whoever did that may leave.
+    others = [user for user in mine.people.values() if user != mine.owner]
+    await database.execute("update public.calendar_connections set status = 'revoked'")
+
+    async with acting(api, mine.owner):
+        await api.execute(
+            "delete from public.organization_members where user_id = any ($1)", others
+        )
+        assert await api.execute(LEAVE, mine.owner) == "DELETE 1"
+
+
+async def test_the_last_owner_stays_while_an_account_is_connected(
+    mine: Tenant, api: Connection
+) -> None:
+    others = [user for user in mine.people.values() if user != mine.owner]
+
+    async with acting(api, mine.owner):
+        await api.execute(
+            "delete from public.organization_members where user_id = any ($1)", others
+        )
+        with pytest.raises(asyncpg.PostgresError, match="at least one owner"):
+            await api.execute(LEAVE, mine.owner)
+
+
 async def test_two_owners_who_remove_each_other_leave_one(
     database: Connection, mine: Tenant, connect: Connect
 ) -> None:

@@ -1,11 +1,14 @@
 """What users may call."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
+from tests.support.builders import make_user
+from tests.support.eventually import eventually
 from tests.support.sessions import Connection
 from tests.support.tenants import Tenant, acting, make_tenant
 
@@ -20,6 +23,7 @@ CALLS = {
     "release_deletions": "calendar",
 }
 NOT_YOURS = "CS020"
+TOO_MANY = "CS022"
 
 
 @pytest.fixture
@@ -86,6 +90,69 @@ async def test_who_makes_an_organization_owns_it(mine: Tenant, api: Connection) 
         assert role == "owner"
 
 
+async def test_a_user_makes_twenty_organizations_and_no_more(
+    mine: Tenant, api: Connection
+) -> None:
+    async with acting(api, mine.stranger):
+        for _ in range(20):
+            await call(api, "create_organization", "Salon", "UTC")
+
+        with pytest.raises(asyncpg.PostgresError, match="20 organizations") as refusal:
+            await call(api, "create_organization", "Salon", "UTC")
+
+    assert refusal.value.sqlstate == TOO_MANY
+
+
+async def test_organizations_that_others_made_somebody_own_do_not_count(
+    database: Connection, mine: Tenant, api: Connection
+) -> None:
+    await database.execute(
+        """
+        with made as (
+          insert into public.organizations (name) select 'Theirs'
+          from generate_series(1, 30) returning id
+        )
+        insert into public.organization_members (organization_id, user_id, role)
+        select made.id, $1, 'owner' from made
+        """,
+        mine.stranger,
+    )
+
+    async with acting(api, mine.stranger):
+        assert await call(api, "create_organization", "Salon", "UTC")
+
+
+async def test_who_makes_organizations_from_two_places_at_once_is_counted_once(
+    database: Connection, connect: Connect
+) -> None:
+    user = await make_user(database)
+    await database.execute(
+        """
+        insert into public.organizations (name, created_by)
+        select 'Salon', $1 from generate_series(1, 18)
+        """,
+        user,
+    )
+    make = "select public.create_organization('Salon')"
+    one, other = await connect(), await connect()
+    for session in (one, other):
+        await session.execute(
+            "select set_config('request.jwt.claim.sub', $1, false)", str(user)
+        )
+
+    async with one.transaction():
+        await one.execute(make)
+        waiting = asyncio.create_task(other.execute(make))
+        await eventually(
+            lambda: database.fetchval(
+                "select true from pg_stat_activity"
+                " where datname = current_database() and wait_event_type = 'Lock'"
+            )
+        )
+    with pytest.raises(asyncpg.PostgresError, match="20 organizations"):
+        await waiting
+
+
 async def test_an_organization_needs_a_zone_that_exists(
     mine: Tenant, api: Connection
 ) -> None:
@@ -139,6 +206,59 @@ async def test_a_resync_asks_for_a_full_round_now(
         "select full_round_asked_at is not null from public.calendars where id = $1",
         mine.calendar,
     )
+
+
+ROUND_ASKED_AT = "select full_round_asked_at from public.calendars where id = $1"
+
+
+@pytest.mark.parametrize("name", ["resync_calendar", "resync_organization"])
+async def test_a_resync_asked_for_again_while_one_is_pending_changes_nothing(
+    database: Connection, mine: Tenant, name: str
+) -> None:
+    subject = getattr(mine, CALLS[name])
+    first = await as_user(database, mine.owner, name, subject)
+    asked_at = await database.fetchval(ROUND_ASKED_AT, mine.calendar)
+
+    assert await as_user(database, mine.owner, name, subject) == first
+
+    assert await database.fetchval(ROUND_ASKED_AT, mine.calendar) == asked_at
+
+
+async def test_a_resync_asked_for_again_while_one_is_under_way_changes_nothing(
+    database: Connection, mine: Tenant
+) -> None:
+    await database.execute(
+        """
+        insert into sync.calendar_state (calendar_id, round_started_at)
+        values ($1, now())
+        """,
+        mine.calendar,
+    )
+
+    assert await as_user(database, mine.owner, "resync_calendar", mine.calendar)
+
+    assert await database.fetchval(ROUND_ASKED_AT, mine.calendar) is None
+
+
+async def test_a_resync_that_does_not_come_to_its_end_may_be_asked_for_again(
+    database: Connection, mine: Tenant
+) -> None:
+    await database.execute(
+        """
+        update public.calendars set full_round_asked_at = now() - interval '11 min'
+        where id = $1
+        """,
+        mine.calendar,
+    )
+    await database.execute(
+        "update sync.tasks set run_at = now() + interval '1 h', not_before = now()"
+    )
+
+    assert await as_user(database, mine.owner, "resync_calendar", mine.calendar)
+
+    task = await pull_of(database, mine.calendar)
+    assert task is not None
+    assert (task["lane"], task["due"]) == (0, True)
 
 
 async def test_a_calendar_that_is_switched_off_is_not_resynced(
