@@ -17,6 +17,7 @@ from runtime.settings import WorkerSettings
 from worker.connections import Connections
 from worker.dispatcher import Dispatcher, Pace
 from worker.handler import Handler
+from worker.ingest import Ingest
 from worker.keep import Keep
 from worker.listener import Listener
 from worker.pull import Pull
@@ -111,6 +112,7 @@ def all_handlers(
     """Every kind of task that this worker claims, and who does it."""
     connections = Connections(http, pool, settings, SystemClock())
     return {
+        "ingest": Ingest(pool, connections),
         "keep": Keep(pool),
         "pull": Pull(pool, connections),
         "watch": Watch(pool, connections),

@@ -41,17 +41,28 @@ create table sync.delivery_states (
   delivery_id bigint primary key,
   received_at timestamptz not null,
   connection_id uuid not null,
+  kind text not null default 'booking',
   state text not null default 'received',
   attempts integer not null default 0,
+  retry_at timestamptz,
   error text,
   updated_at timestamptz not null default now(),
+  constraint delivery_states_kind_is_known check (kind in ('booking', 'lifecycle')),
   constraint delivery_states_state_is_known
   check (state in ('received', 'done', 'ignored', 'failed', 'dead'))
 );
 comment on table sync.delivery_states is
-'What became of a booking delivery. Narrow, so that the wide delivery is never rewritten.';
+'What became of a delivery of a booking provider. Narrow, so that the wide delivery is never rewritten.';
+comment on column sync.delivery_states.kind is
+'booking, or lifecycle: something was missed, and a sweep has to find it.';
+comment on column sync.delivery_states.state is
+'received, done, ignored (no booking), failed (tried again at retry_at), dead (not any more, unless replayed).';
 create index delivery_states_open on sync.delivery_states (connection_id, delivery_id)
-where state in ('received', 'failed');
+where state in ('received', 'failed') and kind = 'booking';
+create index delivery_states_missed on sync.delivery_states (connection_id)
+where state = 'received' and kind = 'lifecycle';
+create index delivery_states_dead on sync.delivery_states (connection_id)
+where state = 'dead';
 
 create sequence sync.runs_id_seq as bigint;
 comment on sequence sync.runs_id_seq is 'Ids of runs.';
@@ -195,6 +206,14 @@ begin
     end if;
     if not v_open then
       begin
+        if v_partition.parent_name = 'webhook_deliveries' then
+          execute format(
+            'delete from sync.delivery_states as state
+             using sync.%I as delivery
+             where state.delivery_id = delivery.id',
+            v_partition.name
+          );
+        end if;
         execute format('drop table sync.%I', v_partition.name);
         v_dropped := v_dropped + 1;
       exception
@@ -208,7 +227,7 @@ begin
 end;
 $$;
 comment on function sync.drop_partitions(integer) is
-'Drops days older than so many, except those with booking deliveries still open and those that somebody reads just now; returns how many.';
+'Drops days older than so many, with what became of their deliveries, except those with booking deliveries still open and those that somebody reads just now; returns how many.';
 revoke all on function sync.drop_partitions(integer) from public;
 
 create function sync.keep_partitions(

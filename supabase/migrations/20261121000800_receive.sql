@@ -151,7 +151,8 @@ end;
 $$;
 comment on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[]) is
 'Whose deliveries are that name no channel: those of the routing key''s account, or of who was told of the booking, in every organization, else of the only connection that has webhooks alone. Nobody''s raise an alert.';
-revoke all on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[]) from public;
+revoke all on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[])
+from public;
 
 -- Storing.
 
@@ -302,8 +303,8 @@ declare
   v_now timestamptz := sync.clock();
 begin
   -- Those of booking providers wait for their ingest: the data they carry, or that some is missing.
-  insert into sync.delivery_states (delivery_id, received_at, connection_id)
-  select delivery.id, delivery.received_at, delivery.connection_id
+  insert into sync.delivery_states (delivery_id, received_at, connection_id, kind, updated_at)
+  select delivery.id, delivery.received_at, delivery.connection_id, delivery.kind, v_now
   from sync.webhook_deliveries as delivery
   where delivery.id = any (p_ids) and delivery.received_at between p_from and p_until
     and delivery.provider in ('calendly', 'calcom');

@@ -1,0 +1,282 @@
+-- Asking for bookings: one by one, because of what was delivered, and in sweeps, because of what
+-- was not. An answer adds to what was told, and never undoes it.
+
+create function sync.request_fetch(p_connection_id uuid, p_provider_id text, p_at timestamptz)
+returns void
+language plpgsql
+security definer -- whoever may ask for work needs no right on the table
+set search_path = ''
+as $$
+begin
+  insert into sync.bookings_to_fetch as wanted (connection_id, provider_id, fetch_at)
+  values (p_connection_id, p_provider_id, p_at)
+  on conflict (connection_id, provider_id) do update
+  set fetch_at = least(wanted.fetch_at, excluded.fetch_at), attempts = 0;
+  perform sync.request_task('ingest', p_connection_id, p_connection_id, 1::smallint, p_at);
+end;
+$$;
+comment on function sync.request_fetch(uuid, text, timestamptz) is
+'Asks that the provider is asked for a booking no later than a time. Where there are webhooks alone, nobody can be asked, and nothing comes of it.';
+revoke all on function sync.request_fetch(uuid, text, timestamptz) from public;
+grant execute on function sync.request_fetch(uuid, text, timestamptz) to sync_worker, sync_engine;
+
+create function sync.fetch_delivered(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_provider_ids text[], p_series boolean[]
+)
+returns void
+language plpgsql
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  insert into sync.bookings_to_fetch as wanted (connection_id, provider_id, series, fetch_at)
+  select p_connection_id, delivered.provider_id, bool_or(delivered.series), sync.clock()
+  from unnest(p_provider_ids, p_series) as delivered (provider_id, series)
+  group by delivered.provider_id
+  order by delivered.provider_id
+  on conflict (connection_id, provider_id) do update
+  set fetch_at = excluded.fetch_at, attempts = 0, series = wanted.series or excluded.series;
+end;
+$$;
+comment on function sync.fetch_delivered(bigint, uuid, uuid, text[], boolean[]) is
+'Has bookings asked for that were delivered, once each, however many deliveries there were.';
+revoke all on function sync.fetch_delivered(bigint, uuid, uuid, text[], boolean[]) from public;
+grant execute on function sync.fetch_delivered(bigint, uuid, uuid, text[], boolean[])
+to sync_worker;
+
+create function sync.next_to_fetch(p_connection_id uuid)
+returns table (provider_id text, series boolean, fetch_at timestamptz)
+language sql
+stable
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+  select wanted.provider_id, wanted.series, wanted.fetch_at
+  from sync.bookings_to_fetch as wanted
+  where wanted.connection_id = p_connection_id and wanted.fetch_at <= sync.clock()
+  order by wanted.fetch_at, wanted.provider_id
+  limit 1
+$$;
+comment on function sync.next_to_fetch(uuid) is 'The booking that has to be asked for first; none when none is due.';
+revoke all on function sync.next_to_fetch(uuid) from public;
+grant execute on function sync.next_to_fetch(uuid) to sync_worker;
+
+create function sync.is_behind(p_connection_id uuid, p_fetched jsonb)
+returns boolean
+language sql
+stable
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+  with ranks (state, place) as (
+    values ('pending', 0), ('accepted', 1), ('rejected', 2), ('cancelled', 2)
+  )
+
+  select exists (
+    select 1
+    from jsonb_to_recordset(p_fetched)
+      as fetched (key text, weak_key text, slot_id text, state text)
+    join ranks as theirs on theirs.state = fetched.state
+    join sync.told_bookings as told
+      on told.connection_id = p_connection_id
+      and told.key in (fetched.key, fetched.weak_key, fetched.slot_id)
+    join ranks as delivered on delivered.state = told.state
+    where told.source = 'delivery' and delivered.place > theirs.place
+      and (told.whole_slot or told.key in (fetched.key, fetched.weak_key))
+  )
+$$;
+comment on function sync.is_behind(uuid, jsonb) is
+'Whether a fetched booking still shows a state that deliveries have left behind.';
+revoke all on function sync.is_behind(uuid, jsonb) from public;
+grant execute on function sync.is_behind(uuid, jsonb) to sync_worker;
+
+create function sync.end_fetch(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_provider_id text,
+  p_fetch_at timestamptz, p_again boolean
+)
+returns void
+language plpgsql
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+declare
+  v_pauses interval[] := array[interval '30 seconds', interval '5 minutes'];
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  -- Not those that were asked for anew meanwhile.
+  update sync.bookings_to_fetch as wanted
+  set
+    attempts = wanted.attempts + 1,
+    fetch_at = sync.clock() + v_pauses[wanted.attempts + 1]
+  where wanted.connection_id = p_connection_id and wanted.provider_id = p_provider_id
+    and wanted.fetch_at = p_fetch_at and p_again and wanted.attempts < cardinality(v_pauses);
+  if not found then
+    delete from sync.bookings_to_fetch as wanted
+    where wanted.connection_id = p_connection_id and wanted.provider_id = p_provider_id
+      and wanted.fetch_at = p_fetch_at;
+  end if;
+end;
+$$;
+comment on function sync.end_fetch(bigint, uuid, uuid, text, timestamptz, boolean) is
+'A booking was asked for; p_again: its answer is behind, ask after 30 s and after 5 min more, and leave it at that.';
+revoke all on function sync.end_fetch(bigint, uuid, uuid, text, timestamptz, boolean) from public;
+grant execute on function sync.end_fetch(bigint, uuid, uuid, text, timestamptz, boolean)
+to sync_worker;
+
+create function sync.postpone_asking(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_for interval
+)
+returns void
+language plpgsql
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update sync.ingest_state as state
+  set ask_after = sync.clock() + p_for
+  where state.connection_id = p_connection_id;
+end;
+$$;
+comment on function sync.postpone_asking(bigint, uuid, uuid, interval) is
+'The provider was asked too often: it is left alone for a while, and deliveries are taken in meanwhile.';
+revoke all on function sync.postpone_asking(bigint, uuid, uuid, interval) from public;
+grant execute on function sync.postpone_asking(bigint, uuid, uuid, interval) to sync_worker;
+
+-- Sweeps. One that is broken off goes on where it stopped.
+
+create function sync.sweep_interval(p_connection_id uuid)
+returns interval
+language sql
+stable
+set search_path = ''
+as $$
+  select min(coalesce(
+    nullif(calendar.poll_every, interval '0'),
+    -- Cal.com delivers at most once; Calendly tries for a day.
+    case connection.provider when 'calcom' then interval '15 minutes' else interval '1 hour' end
+  ))
+  from public.calendar_connections as connection
+  join public.calendars as calendar
+    on calendar.connection_id = connection.id and calendar.sync_enabled
+  where connection.id = p_connection_id
+$$;
+comment on function sync.sweep_interval(uuid) is
+'How long a connection goes without a sweep. Its calendar''s poll_every decides, but zero does not: what was not delivered would never be found.';
+revoke all on function sync.sweep_interval(uuid) from public;
+
+create function sync.begin_sweep(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_calendar_id uuid
+)
+returns table (
+  sweep_since timestamptz, sweep_from timestamptz, sweep_to timestamptz, sweep_page text
+)
+language plpgsql
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := sync.clock();
+  v_everything boolean;
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update public.calendars as calendar set full_round_asked_at = null
+  where calendar.id = p_calendar_id and calendar.full_round_asked_at is not null;
+  v_everything := found;
+
+  update sync.ingest_state as state
+  set
+    sweep_began_at = v_now,
+    sweep_page = null,
+    -- Whoever begins knows nothing yet; what lies in the window is adopted.
+    sweep_since = case
+      when not v_everything and state.swept_until is not null
+        then least(state.swept_until, missed.since) - interval '5 minutes'
+    end,
+    sweep_from = case
+      when v_everything or state.swept_until is null
+        then date_trunc('day', v_now - calendar.window_past)
+      -- No-shows are marked when it is over, and deliveries are retried for a day.
+      else v_now - interval '2 days'
+    end,
+    sweep_to = date_trunc('day', v_now + calendar.window_future) + interval '1 day'
+  from public.calendars as calendar
+  cross join lateral (
+    select min((delivery.headers ->> 'from')::timestamptz) as since
+    from sync.delivery_states as opened
+    join sync.webhook_deliveries as delivery
+      on delivery.id = opened.delivery_id and delivery.received_at = opened.received_at
+    where opened.connection_id = p_connection_id
+      and opened.state = 'received' and opened.kind = 'lifecycle'
+  ) as missed
+  where state.connection_id = p_connection_id and calendar.id = p_calendar_id
+    and (v_everything or state.sweep_began_at is null);
+
+  return query
+  select state.sweep_since, state.sweep_from, state.sweep_to, state.sweep_page
+  from sync.ingest_state as state
+  where state.connection_id = p_connection_id;
+end;
+$$;
+comment on function sync.begin_sweep(bigint, uuid, uuid, uuid) is
+'Begins a sweep, or goes on with the one under way. sweep_since null = everything in the window, changed or not: the first sweep, and the one that was asked for by rpc resync_calendar.';
+revoke all on function sync.begin_sweep(bigint, uuid, uuid, uuid) from public;
+grant execute on function sync.begin_sweep(bigint, uuid, uuid, uuid) to sync_worker;
+
+create function sync.turn_sweep_page(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_page text
+)
+returns void
+language plpgsql
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  update sync.ingest_state as state
+  set sweep_page = p_page
+  where state.connection_id = p_connection_id;
+end;
+$$;
+comment on function sync.turn_sweep_page(bigint, uuid, uuid, text) is
+'A page of a sweep was applied: the next one; null = from the first again.';
+revoke all on function sync.turn_sweep_page(bigint, uuid, uuid, text) from public;
+grant execute on function sync.turn_sweep_page(bigint, uuid, uuid, text) to sync_worker;
+
+create function sync.end_sweep(
+  p_task_id bigint, p_lease uuid, p_connection_id uuid, p_calendar_id uuid
+)
+returns void
+language plpgsql
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := sync.clock();
+  v_began_at timestamptz;
+begin
+  perform sync.hold_task(p_task_id, p_lease);
+  select state.sweep_began_at into v_began_at
+  from sync.ingest_state as state
+  where state.connection_id = p_connection_id;
+  update sync.ingest_state as state
+  set
+    swept_until = v_began_at, sweep_began_at = null, sweep_page = null,
+    sweep_at = v_now + sync.sweep_interval(p_connection_id) * (0.85 + 0.3 * random())
+  where state.connection_id = p_connection_id;
+  update public.calendars as calendar set backfill = 'complete'
+  where calendar.id = p_calendar_id and calendar.backfill <> 'complete';
+  -- What came to light after it began needs another one.
+  update sync.delivery_states as delivery
+  set state = 'done', attempts = delivery.attempts + 1, updated_at = v_now
+  where delivery.connection_id = p_connection_id and delivery.updated_at <= v_began_at
+    and delivery.state = 'received' and delivery.kind = 'lifecycle';
+  perform sync.resolve_alert('deliveries_lost', p_connection_id);
+end;
+$$;
+comment on function sync.end_sweep(bigint, uuid, uuid, uuid) is
+'The last page of a sweep was applied: what was missed before it began is found.';
+revoke all on function sync.end_sweep(bigint, uuid, uuid, uuid) from public;
+grant execute on function sync.end_sweep(bigint, uuid, uuid, uuid) to sync_worker;
