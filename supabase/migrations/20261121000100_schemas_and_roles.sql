@@ -70,10 +70,14 @@ grant usage on schema public to sync_worker, sync_engine;
 
 create function sync.clock()
 returns timestamptz
-language sql
+language plpgsql -- its plan is kept: one in SQL is parsed anew in each transaction that asks
 volatile
 set search_path = ''
-as 'select clock_timestamp()';
+as $$
+begin
+  return clock_timestamp();
+end;
+$$;
 comment on function sync.clock() is
 'The time, as every function here reads it. Tests replace this function to move it.';
 revoke all on function sync.clock() from public;

@@ -166,7 +166,8 @@ create function sync.store_deliveries(
   p_received_at timestamptz[],
   p_routed integer[],
   p_connections uuid[],
-  out outcomes text[],
+  p_now timestamptz,
+  out stored integer[],
   out woken uuid[],
   out woken_of uuid[],
   out telling bigint[]
@@ -176,93 +177,86 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-  with incoming as materialized (
+  with known as materialized (
     select
-      request.place::integer as place, request.provider, request.channel_id,
-      request.routing_key, request.kind, request.headers::jsonb as headers,
-      request.body::jsonb as body, request.received_at
+      incoming.*, channel.organization_id, calendar.connection_id, calendar.provider_calendar_id,
+      connection.account_email
     from unnest(
       p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body, p_received_at
     ) with ordinality
-      as request (provider, channel_id, routing_key, kind, headers, body, received_at, place)
-  ),
-
-  channels as materialized (
-    select
-      channel.id, channel.organization_id, connection.id as connection_id,
-      connection.provider, connection.account_email, calendar.provider_calendar_id
-    from public.calendar_watch_channels as channel
-    join public.calendars as calendar on calendar.id = channel.calendar_id
-    join public.calendar_connections as connection on connection.id = calendar.connection_id
-    where channel.id in (select incoming.channel_id from incoming)
+      as incoming (provider, channel_id, routing_key, kind, headers, body, received_at, place)
+    join public.calendar_watch_channels as channel
+      on channel.id = incoming.channel_id
       -- A channel being replaced still speaks, and so does one whose creation is unanswered.
       and channel.status in ('pending', 'active', 'replaced')
-  ),
-
-  known as materialized (
-    select incoming.*, channels.organization_id, channels.connection_id
-    from incoming
-    join channels on channels.id = incoming.channel_id and channels.provider = incoming.provider
+    join public.calendars as calendar on calendar.id = channel.calendar_id
+    join public.calendar_connections as connection
+      on connection.id = calendar.connection_id and connection.provider = incoming.provider
     union all
-    select incoming.*, connection.organization_id, connection.id
+    select incoming.*, connection.organization_id, connection.id, null, null
     from unnest(p_routed, p_connections) as routed (place, connection_id)
     join public.calendar_connections as connection on connection.id = routed.connection_id
-    join incoming on incoming.place = routed.place
+    cross join lateral (
+      select
+        p_provider[routed.place], p_channel_id[routed.place], p_routing_key[routed.place],
+        p_kind[routed.place], p_headers[routed.place], p_body[routed.place],
+        p_received_at[routed.place], routed.place
+    ) as incoming (provider, channel_id, routing_key, kind, headers, body, received_at, place)
   ),
 
-  stored as (
+  added as (
     insert into sync.webhook_deliveries (
       received_at, provider, kind, organization_id, connection_id, channel_id, routing_key,
       headers, body
     )
     select
       known.received_at, known.provider, known.kind, known.organization_id, known.connection_id,
-      known.channel_id, known.routing_key, known.headers, known.body
+      known.channel_id, known.routing_key, known.headers::jsonb, known.body::jsonb
     from known
     returning id, kind
   ),
 
   -- One provider channel may serve several organizations: every enabled calendar of the same
   -- account and calendar is woken.
-  woken as (
-    select distinct calendar.id, calendar.connection_id
-    from channels
+  rung as (
+    select calendar.id, calendar.connection_id
+    from known
     join public.calendars as calendar
-      on calendar.provider_calendar_id = channels.provider_calendar_id and calendar.sync_enabled
-      and (calendar.connection_id = channels.connection_id or exists (
+      on calendar.provider_calendar_id = known.provider_calendar_id and calendar.sync_enabled
+      and (calendar.connection_id = known.connection_id or exists (
         select 1 from public.calendar_connections as connection
         where connection.id = calendar.connection_id
-          and connection.provider = channels.provider
-          and connection.account_email = channels.account_email
+          and connection.provider = known.provider
+          and connection.account_email = known.account_email
       ))
-    where channels.id in (select known.channel_id from known where known.kind = 'change')
+    where known.kind = 'change'
+      -- Whose pull is due already needs no waking, nor the lock on its task: the change was made
+      -- before we were told, so a pull that is claimed after this look will read it. Others, who
+      -- ask for what this transaction writes, must take the lock (sync.request_tasks).
+      and not exists (
+        select 1 from sync.tasks as task
+        where task.subject_id = calendar.id and task.kind = 'pull' and task.lease is null
+          and task.lane <= 1 and task.run_at <= p_now
+      )
   )
 
   select
-    (
-      select array_agg(
-        case
-          when incoming.place in (select known.place from known) then 'accepted' else 'ignored'
-        end
-        order by incoming.place
-      )
-      from incoming
-    ),
+    (select array_agg(known.place::integer) from known),
     asked.subjects, asked.connections,
-    (select array_agg(stored.id) from stored where stored.kind in ('booking', 'lifecycle'))
-  into outcomes, woken, woken_of, telling
+    (select array_agg(added.id) from added where added.kind in ('booking', 'lifecycle'))
+  into stored, woken, woken_of, telling
   from (
-    select array_agg(woken.id) as subjects, array_agg(woken.connection_id) as connections
-    from woken
+    select array_agg(rung.id) as subjects, array_agg(rung.connection_id) as connections
+    from rung
   ) as asked;
 end;
 $$;
 comment on function sync.store_deliveries(
-  text[], uuid[], text[], text[], text[], text[], timestamptz[], integer[], uuid[]
+  text[], uuid[], text[], text[], text[], text[], timestamptz[], integer[], uuid[], timestamptz
 ) is
-'Stores those requests of a batch that are ours, by channel, or by place where they were routed to a connection. Answers what became of each, which calendars are to be read (and of which connections they are), and the ids of those that tell more than that.';
+'Stores those requests of a batch that are ours, by channel, or by place where they were routed to a connection. Answers the places of these, which calendars are to be read that are not due at p_now already (and of which connections they are; doubles are possible), and the ids of those that tell more than that.';
 revoke all on function sync.store_deliveries(
-  text[], uuid[], text[], text[], text[], text[], timestamptz[], integer[], uuid[]
+  text[], uuid[], text[], text[], text[], text[], timestamptz[], integer[], uuid[], timestamptz
 ) from public;
 
 -- The hello brings the resource id: with it a channel can be stopped whose creation was never
@@ -270,7 +264,7 @@ revoke all on function sync.store_deliveries(
 
 create function sync.note_hellos(
   p_channel_id uuid[], p_kind text[], p_headers text[], p_received_at timestamptz[],
-  p_outcomes text[]
+  p_stored integer[]
 )
 returns void
 language sql
@@ -279,16 +273,17 @@ as $$
   insert into sync.channel_state as state (channel_id, resource_id, hello_at)
   select distinct on (request.channel_id)
     request.channel_id, request.headers::jsonb ->> 'resource_id', request.received_at
-  from unnest(p_channel_id, p_kind, p_headers, p_received_at, p_outcomes)
-    as request (channel_id, kind, headers, received_at, outcome)
-  where request.kind = 'hello' and request.outcome = 'accepted'
+  from unnest(p_channel_id, p_kind, p_headers, p_received_at) with ordinality
+    as request (channel_id, kind, headers, received_at, place)
+  where request.kind = 'hello' and request.place = any (p_stored)
   order by request.channel_id
   on conflict (channel_id) do update
   set resource_id = excluded.resource_id, hello_at = excluded.hello_at
 $$;
-comment on function sync.note_hellos(uuid[], text[], text[], timestamptz[], text[]) is
+comment on function sync.note_hellos(uuid[], text[], text[], timestamptz[], integer[]) is
 'Keeps what the first messages of channels tell: how to stop them.';
-revoke all on function sync.note_hellos(uuid[], text[], text[], timestamptz[], text[]) from public;
+revoke all on function sync.note_hellos(uuid[], text[], text[], timestamptz[], integer[])
+from public;
 
 -- Bookings, and what is told about channels.
 
@@ -366,7 +361,7 @@ declare
   v_now timestamptz := sync.clock();
   v_places integer[];
   v_routes uuid[];
-  v_outcomes text[];
+  v_stored integer[];
   v_woken uuid[];
   v_woken_of uuid[];
   v_telling bigint[];
@@ -381,12 +376,12 @@ begin
       p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body
     ) as routed;
   end if;
-  select stored.outcomes, stored.woken, stored.woken_of, stored.telling
-  into v_outcomes, v_woken, v_woken_of, v_telling
+  select done.stored, done.woken, done.woken_of, done.telling
+  into v_stored, v_woken, v_woken_of, v_telling
   from sync.store_deliveries(
     p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body, p_received_at,
-    v_places, v_routes
-  ) as stored;
+    v_places, v_routes, v_now
+  ) as done;
 
   if v_woken is not null then
     v_kinds := array_fill('pull'::text, array[cardinality(v_woken)]);
@@ -412,12 +407,17 @@ begin
     );
   end if;
   if 'hello' = any (p_kind) then
-    perform sync.note_hellos(p_channel_id, p_kind, p_headers, p_received_at, v_outcomes);
+    perform sync.note_hellos(p_channel_id, p_kind, p_headers, p_received_at, v_stored);
   end if;
 
   return query
-  select answer.place::integer, answer.outcome
-  from unnest(v_outcomes) with ordinality as answer (outcome, place);
+  select
+    asked.place,
+    case
+      when asked.place in (select kept.place from unnest(v_stored) as kept (place)) then 'accepted'
+      else 'ignored'
+    end
+  from generate_series(1, cardinality(p_kind)) as asked (place);
 end;
 $$;
 comment on function sync.receive(text[], uuid[], text[], text[], text[], text[], timestamptz[]) is

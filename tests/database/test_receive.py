@@ -104,6 +104,12 @@ async def pulls(database: Connection) -> list[UUID]:
     return [row["subject_id"] for row in rows]
 
 
+async def rest(database: Connection) -> None:
+    await database.execute(
+        "update sync.tasks set lane = 2, run_at = now() + interval '1 day'"
+    )
+
+
 async def stored(database: Connection) -> int:
     count: int = await database.fetchval("select count(*) from sync.webhook_deliveries")
     return count
@@ -258,6 +264,7 @@ async def test_a_flush_that_would_have_to_wait_too_long_fails_and_stores_nothing
     database: Connection, receiver: Connection, connect: Connect, ours: Watched
 ) -> None:
     await receive(receiver, {"channel_id": ours.channel})
+    await rest(database)
     signature = await database.fetchval(
         "select 'sync.receive'::regproc::oid::regprocedure"
     )
@@ -270,6 +277,31 @@ async def test_a_flush_that_would_have_to_wait_too_long_fails_and_stores_nothing
             await receive(receiver, {"channel_id": ours.channel})
 
     assert await stored(database) == 1
+
+
+async def test_a_calendar_whose_pull_is_due_is_told_of_without_waiting_for_its_task(
+    database: Connection, receiver: Connection, connect: Connect, ours: Watched
+) -> None:
+    await receive(receiver, {"channel_id": ours.channel})
+    blocker = await connect()
+
+    async with asyncio.timeout(5), blocker.transaction():
+        await blocker.execute("select 1 from sync.tasks for update")
+        outcomes = await receive(receiver, {"channel_id": ours.channel})
+
+    assert outcomes == ["accepted"]
+    assert await stored(database) == 2
+    assert await pulls(database) == [ours.calendar]
+
+
+async def test_a_pull_that_is_due_in_the_background_only_is_moved_up(
+    database: Connection, receiver: Connection, ours: Watched
+) -> None:
+    await database.execute("update sync.tasks set lane = 2, run_at = now()")
+
+    await receive(receiver, {"channel_id": ours.channel})
+
+    assert await pulls(database) == [ours.calendar]
 
 
 async def test_the_functions_lock_timeout_is_shorter_than_any_providers_patience(
