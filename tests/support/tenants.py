@@ -62,6 +62,7 @@ values
 insert into public.private_event_details (event_id, title) values ('{event}', 'Secret');
 insert into public.pipeline (client_id, organization_id) values ('{client}', '{id}')
 on conflict do nothing;
+delete from public.pipeline_rules where organization_id = '{id}'; -- it begins with some
 insert into public.pipeline_rules (organization_id, happening, to_stage)
 values ('{id}', 'met', 'known');
 insert into public.reference_mappings
