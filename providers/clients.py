@@ -11,6 +11,7 @@ from providers.google.client import GoogleClient
 from providers.microsoft.client import MicrosoftClient
 from providers.model import Provider
 from providers.protocols import BookingClient, Client
+from runtime.clock import Clock
 
 
 class ClientFactory(Protocol):
@@ -23,6 +24,7 @@ class ClientFactory(Protocol):
         access_token: Callable[[], Awaitable[str]],
         *,
         projection: bytes = b"",
+        clock: Clock | None = None,
     ) -> Client: ...
 
 

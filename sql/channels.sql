@@ -12,8 +12,9 @@ select sync.activate_channel(
   :task_id, :lease, :channel_id, :resource_id, :expires_at
 );
 
--- name: adopt_channel$
-select sync.adopt_channel(
+-- name: adopt_channel^
+select *
+from sync.adopt_channel(
   :task_id, :lease, :channel_id, :found_id, :resource_id, :expires_at
 );
 

@@ -97,6 +97,7 @@ class Account:
             self._shared.api_url(self._provider),
             self._tokens.access_token,
             projection=self._projection.encode(),
+            clock=self._shared.clock,
         )
 
     @cached_property

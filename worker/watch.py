@@ -37,10 +37,12 @@ ASKED = 1
 # The provider has said no: no channel of that id will ever speak.
 REFUSALS = (AccessLost, Gone, RateLimited, Rejected, Unwatchable)
 # Calls that go before the one that makes a channel.
-BEFORE_ASKING = frozenset({"token", "users.me"})
+BEFORE_ASKING = frozenset({"token", "oauth.refresh", "users.me"})
 NOT_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 CONFLICT = 409
 BY_HAND = "its webhook was registered by hand"
+TAKEN = "another account has the only channel that the provider allows"
+ABANDONED = "a channel that nobody listens to was in the way, and is stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class WatchRun:
 
     async def _adopt(self, channel_id: UUID, found: Channel) -> datetime:
         """Take the channel that the provider has, and beside which it takes none."""
-        renew_at: datetime | None = await queries.channels.adopt_channel(
+        answer = await queries.channels.adopt_channel(
             self.pool,
             task_id=self.task.id,
             lease=self.task.lease,
@@ -168,12 +170,15 @@ class WatchRun:
             resource_id=found.resource_id,
             expires_at=found.expires_at,
         )
+        renew_at: datetime | None = answer["renew_at"]
         if renew_at is not None:
             return renew_at
+        if answer["verdict"] == "taken":
+            await self._close(channel_id, "unwatchable", TAKEN, unused=True)
+            return self._look_again()
         await self.channels.stop(found.channel_id, found.resource_id)
-        reason = "a channel that nobody listens to was in the way, and is stopped"
-        await self._close(channel_id, "failed", reason, unused=True)
-        raise TaskFailed(reason)
+        await self._close(channel_id, "failed", ABANDONED, unused=True)
+        raise TaskFailed(ABANDONED)
 
     # Living on.
 

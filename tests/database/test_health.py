@@ -211,6 +211,7 @@ async def test_a_live_channel_counts_though_a_newer_one_failed(
         "update public.calendars set kind = 'generated'",
         "update public.calendar_connections set status = 'needs_reauth'",
         "update public.calendar_watch_channels set status = 'unwatchable'",
+        "update public.calendar_watch_channels set status = 'by_hand'",
     ],
 )
 async def test_a_stated_reason_leaves_no_gap(
@@ -230,6 +231,43 @@ async def test_where_no_channel_can_live_switching_polling_off_is_a_gap(
     assert await gaps(api, tenant) == [
         "no channel can live here, and polling is switched off"
     ]
+
+
+async def test_webhooks_made_by_hand_announce_without_any_polling(
+    database: Connection, tenant: Tenant, api: Connection
+) -> None:
+    await set_channel(database, "by_hand")
+    await database.execute("update public.calendars set poll_every = '0'")
+
+    assert await gaps(api, tenant) == []
+    assert (await health(api, tenant))["channel_status"] == "by_hand"
+
+
+async def test_bookings_are_as_fresh_as_the_ingest_of_their_connection(
+    database: Connection, tenant: Tenant, api: Connection
+) -> None:
+    await database.execute("update public.calendars set kind = 'bookings'")
+    await request(
+        database, tenant.connection, kind="ingest", connection_id=tenant.connection
+    )
+    await database.execute(
+        """
+        insert into sync.runs
+          (started_at, finished_at, task_id, kind, subject_id, lane, attempt, due_at,
+           outcome)
+        values
+          (now(), now() + interval '40 ms', 1, 'ingest', $1, 1, 1,
+           now() - interval '20 ms', 'done')
+        """,
+        tenant.connection,
+    )
+
+    row = await health(api, tenant)
+
+    assert row["lag_ms"] == 60
+    assert row["last_pulled_at"] is not None
+    assert row["next_pull_at"] is not None
+    assert row["tasks_due"] == 1
 
 
 async def test_members_see_gaps_of_their_own_organization_only(
