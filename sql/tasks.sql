@@ -31,3 +31,7 @@ from pg_notify(:channel, :word);
 -- name: keep_partitions$
 -- The queue's days: how many were made or dropped.
 select sync.keep_partitions();
+
+-- name: prune_channels$
+-- Clears away channels that are over; how many.
+select sync.prune_channels();

@@ -1,4 +1,4 @@
-"""Kind `keep`: the days of the queue ahead are made, the days gone are dropped."""
+"""Kind `keep`: days of the queue are made ahead; what is over is cleared away."""
 
 import time
 from datetime import timedelta
@@ -12,7 +12,7 @@ EVERY = timedelta(hours=1)
 
 
 class Keep:
-    """Keeps the partitions of deliveries and runs."""
+    """Keeps the partitions of deliveries and runs, and forgets old channels."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -20,7 +20,8 @@ class Keep:
     async def __call__(self, task: Task) -> Outcome:
         began = time.perf_counter()
         try:
-            touched = await queries.tasks.keep_partitions(self._pool)
+            touched = await queries.tasks.prune_channels(self._pool)
+            touched += await queries.tasks.keep_partitions(self._pool)
         except asyncpg.LockNotAvailableError:
             # It gives way after 200 ms: whoever queues behind it would wait as long.
             raise TaskFailed("a partition is in use: tried again soon") from None
