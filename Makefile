@@ -8,7 +8,7 @@ BENCH_VENV := .venv-bench
 BENCH_SET_UP := $(BENCH_VENV)/.set-up
 PACKAGES := providers webhook_api worker runtime local_stack supacal sql
 
-.PHONY: help dev demo test check bench format clean
+.PHONY: help dev demo test check live bench format clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: $(SET_UP) ## formatting, types, imports, SQL, and the Supabase CLI on a r
 	@$(BIN)/python -m local_stack.node --judges
 	@$(BIN)/python -m local_stack.check_cli
 	@$(BIN)/python -m local_stack.check_plpgsql
+
+live: $(SET_UP) ## the clients against real providers (docs/providers says with which credentials)
+	@$(BIN)/pytest -n 0 -m live tests/conformance
 
 bench: $(SET_UP) $(BENCH_SET_UP) ## every line of docs/measurements.md, beside its peers; 15 minutes
 	@$(BIN)/python -m bench --write-docs
