@@ -101,39 +101,49 @@ declare
   v_fields text[] := sync.booking_fields();
 begin
   return query
+  with given as materialized (
+    select jsonb_strip_nulls(
+      one.booking - array['provider', 'raw', 'trigger', 'ask', 'moved']
+    ) as booking
+    from jsonb_array_elements(p_bookings) as one (booking)
+  )
+
   select
     null::uuid,
-    (said.booking ->> 'key') collate "C",
-    substr(sha256(convert_to((said.booking - array['version', 'as_of', 'no_shows'])::text, 'UTF8')), 1, 16),
-    said.booking ->> 'source',
-    coalesce(said.booking ->> 'version', '') collate "C",
-    said.as_of,
-    said.as_of,
-    (said.booking ->> 'provider_id') collate "C",
-    nullif(said.booking ->> 'weak_key', '') collate "C",
-    nullif(said.booking ->> 'slot_id', '') collate "C",
-    nullif(said.booking ->> 'seat_id', '') collate "C",
-    coalesce((said.booking -> 'whole_slot')::boolean, false),
-    nullif(said.booking ->> 'supersedes', '') collate "C",
-    nullif(said.booking ->> 'superseded_by', '') collate "C",
-    said.booking ->> 'state',
-    said.booking ->> 'phase',
-    coalesce(said.booking -> 'no_shows', '[]'),
-    said.booking - array[
+    said.key collate "C",
+    substr(
+      sha256(convert_to((given.booking - array['version', 'as_of', 'no_shows'])::text, 'UTF8')),
+      1, 16
+    ),
+    said.source,
+    coalesce(said.version, '') collate "C",
+    coalesce(said.as_of, '-infinity'),
+    coalesce(said.as_of, '-infinity'),
+    said.provider_id collate "C",
+    nullif(said.weak_key, '') collate "C",
+    nullif(said.slot_id, '') collate "C",
+    nullif(said.seat_id, '') collate "C",
+    coalesce(said.whole_slot, false),
+    nullif(said.supersedes, '') collate "C",
+    nullif(said.superseded_by, '') collate "C",
+    said.state,
+    said.phase,
+    coalesce(said.no_shows, '[]'),
+    given.booking - array[
       'key', 'source', 'version', 'as_of', 'provider_id', 'weak_key', 'slot_id', 'seat_id',
       'whole_slot', 'supersedes', 'superseded_by', 'state', 'phase', 'no_shows'
     ],
     (
       select coalesce(sum(1::bigint << field.place::integer), 0)::bigint
       from unnest(v_fields) with ordinality as field (name, place)
-      where said.booking ? field.name
+      where given.booking ? field.name
     )
-  from (
-    select
-      jsonb_strip_nulls(given.booking - array['provider', 'raw', 'trigger', 'ask', 'moved']) as booking,
-      coalesce((given.booking ->> 'as_of')::timestamptz, '-infinity') as as_of
-    from jsonb_array_elements(p_bookings) as given (booking)
-  ) as said;
+  from given
+  cross join lateral jsonb_to_record(given.booking) as said (
+    key text, source text, version text, as_of timestamptz, provider_id text, weak_key text,
+    slot_id text, seat_id text, whole_slot boolean, supersedes text, superseded_by text,
+    state text, phase text, no_shows jsonb
+  );
 end;
 $$;
 comment on function sync.read_told(jsonb) is

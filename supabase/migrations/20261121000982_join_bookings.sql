@@ -23,7 +23,7 @@ create type sync.joined_booking as (
   fields jsonb
 );
 comment on type sync.joined_booking is
-'One meeting as its bookings tell it. keys: all it was ever told by, the current one and weak ones too; the rest is of the current key, but for fields, of which it inherits what it does not tell. fields: those of sync.booking_fields() that anybody tells.';
+'One meeting as its bookings tell it. keys: all it was ever told by, the current one and weak ones too; the rest is of the current key, but for fields, of which it inherits what it does not tell. version, as_of: of the last that was told. fields: those of sync.booking_fields() that anybody tells.';
 
 create type sync.spoken_booking as (
   key text,
@@ -410,15 +410,22 @@ begin
       max(said.slot_id collate "C") as slot_id,
       max(said.seat_id collate "C") as seat_id,
       max(said.state) as state,
-      max(said.phase) as phase,
-      coalesce(
-        max(said.version collate "C") filter (where said.source = 'delivery'),
-        max(said.version collate "C")
-      ) as version,
-      nullif(max(said.as_of), '-infinity') as as_of
+      max(said.phase) as phase
     from said
     where said.is_current
     group by said.chain
+  ),
+
+  latest as (
+    select distinct on (of_each.chain) of_each.*
+    from (
+      select distinct on (said.chain, said.source)
+        said.chain, said.source, said.version, said.as_of
+      from said
+      where said.is_current
+      order by said.chain, said.source, said.version collate "C" desc, said.as_of desc
+    ) as of_each
+    order by of_each.chain, of_each.as_of desc, of_each.source = 'fetch' desc
   ),
 
   marked as (
@@ -437,9 +444,10 @@ begin
     known_as.keys, present.key, present.provider_id, present.slot_id, present.seat_id,
     (array['pending', 'accepted', 'rejected', 'cancelled'])[present.state],
     (array['started', 'ended'])[present.phase],
-    coalesce(marked.no_show, false), present.version, present.as_of,
+    coalesce(marked.no_show, false), latest.version, nullif(latest.as_of, '-infinity'),
     coalesce(chosen.fields, '{}')
   from present
+  join latest on latest.chain = present.chain
   join known_as on known_as.chain = present.chain
   left join chosen on chosen.chain = present.chain
   left join marked on marked.chain = present.chain

@@ -17,6 +17,7 @@ from providers.bookings import FIELDS, Booking, Source
 RANK = {"pending": 0, "accepted": 1, "rejected": 2, "cancelled": 3}
 PHASES = {"started": 1, "ended": 2}
 EARLY = datetime.min.replace(tzinfo=UTC)
+SOURCES: tuple[Source, Source] = ("delivery", "fetch")
 OF_ITS_OWN = frozenset({"cancellation"})  # what a moved booking does not hand on
 
 Links = dict[str, set[str]]
@@ -160,6 +161,8 @@ def _joined(
         handed_on = {k: v for k, v in fields.items() if k not in OF_ITS_OWN}
         fields = handed_on | _fields(by_key[key])
     phases = [booking.phase for booking in told if booking.phase]
+    last = _last("key", told)
+    assert last is not None
     return Joined(
         keys=frozenset(keys.union(*(weak.get(key, set()) for key in keys))),
         current=current,
@@ -169,8 +172,8 @@ def _joined(
         state=_state(told),
         phase=max(phases, key=PHASES.__getitem__, default=None),
         no_show=_no_show(told, fields.get("attendee_email")),
-        version=max((b.source == "delivery", b.version) for b in told)[1],
-        as_of=max((b.as_of for b in told if b.as_of), default=None),
+        version=last.version,
+        as_of=last.as_of,
         fields=fields,
     )
 
@@ -212,26 +215,28 @@ def _fields(bookings: list[Booking]) -> dict[str, object]:
 
 
 def _value(name: str, bookings: list[Booking]) -> object:
+    teller = _last(name, bookings)
+    return None if teller is None else getattr(teller, name)
+
+
+def _last(name: str, bookings: list[Booking]) -> Booking | None:
+    """Return who is right of those who tell a field."""
     delivered, fetched = (
-        max(_tellers(name, bookings, source), key=lambda told: told[:3], default=None)
-        for source in ("delivery", "fetch")
+        max(
+            (b for b in bookings if b.source == source and _tells(name, b)),
+            key=lambda b: (b.version, b.as_of or EARLY, _text(getattr(b, name))),
+            default=None,
+        )
+        for source in SOURCES
     )
     if delivered is None or fetched is None:
-        chosen = delivered or fetched
-    else:
-        chosen = fetched if fetched[1] >= delivered[1] else delivered
-    return None if chosen is None else chosen[3]
+        return delivered or fetched
+    is_newer = (fetched.as_of or EARLY) >= (delivered.as_of or EARLY)
+    return fetched if is_newer else delivered
 
 
-def _tellers(
-    name: str, bookings: list[Booking], source: Source
-) -> list[tuple[str, datetime, str, object]]:
-    """Return who tells a field, the last resort being the text of the value."""
-    return [
-        (booking.version, booking.as_of or EARLY, _text(value), value)
-        for booking in bookings
-        if booking.source == source and (value := getattr(booking, name)) is not None
-    ]
+def _tells(name: str, booking: Booking) -> bool:
+    return getattr(booking, name) is not None
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,376 @@
+"""However bookings are told, the tables add them up as the reference does."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from providers.bookings import (
+    FIELDS,
+    Answer,
+    Booking,
+    Cancellation,
+    NoShow,
+    Seats,
+)
+from providers.calcom import bookings as calcom
+from providers.calendly import bookings as calendly
+from providers.model import Malformed, Provider
+from tests.support.booking_bodies import CalcomLife, CalendlyLife
+from tests.support.booking_join import Joined, join
+from tests.support.builders import make_organization
+from tests.support.sessions import Connection
+
+Row = dict[str, Any]
+Read = Callable[[str], list[Booking] | Malformed]
+
+NOTHING = msgspec.Raw(b"{}")
+T0 = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
+
+unhurried = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+class Told:
+    """A connection that is told of bookings, and whoever keeps what is joined."""
+
+    def __init__(self, database: Connection, connection_id: UUID) -> None:
+        self._database = database
+        self._id = connection_id
+        self.all: list[Booking] = []
+        self.kept: list[Row] = []
+
+    @classmethod
+    async def create(cls, database: Connection) -> "Told":
+        connection_id = await database.fetchval(
+            """
+            insert into public.calendar_connections
+              (organization_id, provider, account_email)
+            values ($1, 'calcom', 'ana@example.com')
+            returning id
+            """,
+            await make_organization(database),
+        )
+        return cls(database, connection_id)
+
+    async def tell(self, bookings: Iterable[Booking]) -> list[str]:
+        """Tell, join what that touched, and replace what was kept of it."""
+        given = list(bookings)
+        self.all += given
+        keys: list[str] = await self._database.fetchval(
+            "select sync.tell_bookings($1, $2::text::jsonb)", self._id, as_json(given)
+        )
+        joined = await self.joined(keys)
+        anew = {key for row in joined for key in row["keys"]}
+        self.kept = [row for row in self.kept if anew.isdisjoint(row["keys"])] + joined
+        return keys
+
+    async def joined(self, keys: Sequence[str] | None = None) -> list[Row]:
+        """What these keys, or all that were told, add up to."""
+        asked = [booking.key for booking in self.all] if keys is None else keys
+        rows = await self._database.fetch(
+            "select * from sync.join_bookings($1, $2)", self._id, asked
+        )
+        return [{**row, "fields": json.loads(row["fields"])} for row in rows]
+
+    async def rows(self) -> list[Any]:
+        return await self._database.fetch(
+            """
+            select key, ctid::text, xmin::text from sync.told_bookings
+            where connection_id = $1
+            """,
+            self._id,
+        )
+
+
+def as_json(bookings: Iterable[Booking]) -> str:
+    bare = [msgspec.structs.replace(booking, raw=NOTHING) for booking in bookings]
+    return msgspec.json.encode(bare).decode()
+
+
+def as_rows(found: Iterable[Joined]) -> list[Row]:
+    return [
+        {
+            "keys": sorted(one.keys),
+            "current_key": one.current,
+            "provider_id": one.provider_id,
+            "slot_id": one.slot_id,
+            "seat_id": one.seat_id,
+            "state": one.state,
+            "phase": one.phase,
+            "no_show": one.no_show,
+            "version": one.version,
+            "as_of": one.as_of,
+            "fields": msgspec.to_builtins(one.fields),
+        }
+        for one in found
+    ]
+
+
+def projected(rows: Iterable[Row]) -> list[Row]:
+    """Those of which a start was told: the others stand in no table yet."""
+    return sorted(
+        (row for row in rows if "starts_at" in row["fields"]),
+        key=lambda row: row["current_key"],
+    )
+
+
+moments = st.integers(0, 3).map(lambda hours: T0 + timedelta(hours=hours))
+emails = st.sampled_from(["a@example.com", "B@example.com", "ö@example.com"])
+marks = st.builds(
+    NoShow, email=st.none() | emails.map(str.upper), marked=st.booleans(), at=moments
+)
+texts = st.sampled_from(["", "a", 'a"', "b\n", "ß", "aa"])
+names = st.sampled_from(["a", "bb", "ba", "ccc", "é"])
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": texts,
+        "starts_at": moments,
+        "attendee_email": emails,
+        "link_pending": st.booleans(),
+        "guests": st.lists(emails, max_size=2),
+        "answers": st.lists(st.builds(Answer, texts, texts, texts), max_size=2),
+        "metadata": st.dictionaries(names, texts, max_size=2),
+        "cancellation": st.builds(Cancellation, texts),
+        "sequence": st.integers(0, 11),
+        "seats": st.builds(Seats, limit=st.integers(1, 2)),
+        "series_id": texts,
+    },
+)
+slots = st.sampled_from(["u1", "u2"])
+people = st.sampled_from(["#a@example.com", "#b@example.com"])
+plain = st.sampled_from(["k1", "k2", "k3", "k4"])
+seats = st.sampled_from(["#s1", "#s2"])
+keys = plain | slots | st.builds(str.__add__, slots, people | seats)
+
+
+@st.composite
+def identities(draw: st.DrawFn) -> Row:
+    slot = draw(slots)
+    match draw(st.sampled_from(["plain", "shared", "seat", "weak", "whole", "bare"])):
+        case "plain":
+            return {"key": draw(plain)}
+        case "shared":
+            return {"key": draw(plain), "slot_id": "e1"}
+        case "seat":
+            seat = draw(seats)
+            weak = draw(st.none() | people)
+            return {
+                "key": slot + seat,
+                "seat_id": seat,
+                "slot_id": slot,
+                "weak_key": weak and slot + weak,
+            }
+        case "weak":
+            weak = slot + draw(people)
+            return {"key": weak, "weak_key": weak, "slot_id": slot}
+        case "whole":
+            return {"key": slot, "slot_id": slot, "whole_slot": True}
+        case _:
+            return {"key": draw(slots | plain), "whole_slot": True}
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Booking:
+    identity = draw(identities())
+    is_bare = identity.get("whole_slot") and "slot_id" not in identity
+    return Booking(
+        provider=Provider.CALCOM,
+        provider_id=identity["key"].split("#")[0],
+        source=draw(st.sampled_from(["delivery", "delivery", "fetch"])),
+        version=draw(st.sampled_from(["", "1", "2"])),
+        as_of=draw(st.none() | moments),
+        supersedes=draw(st.none() | keys),
+        superseded_by=draw(st.none() | st.none() | keys),
+        state=draw(
+            st.sampled_from([None, "pending", "accepted", "rejected", "cancelled"])
+        ),
+        phase=draw(st.sampled_from([None, None, "started", "ended"])),
+        no_shows=draw(st.lists(marks, max_size=2)),
+        **identity,
+        **({} if is_bare else draw(fields)),
+    )
+
+
+@st.composite
+def again(draw: st.DrawFn, booking: Booking) -> Booking:
+    """The same words, told at another time."""
+    return msgspec.structs.replace(
+        booking,
+        version=draw(st.sampled_from(["", "1", "2", "3"])),
+        as_of=draw(st.none() | moments),
+        no_shows=[
+            msgspec.structs.replace(mark, at=draw(moments)) for mark in booking.no_shows
+        ],
+        trigger="SWEPT",
+    )
+
+
+@st.composite
+def tellings(draw: st.DrawFn) -> list[list[Booking]]:
+    """Batches in which messages come once, twice, and at other times."""
+    told = draw(st.lists(messages(), min_size=1, max_size=10))
+    told += draw(st.lists(st.sampled_from(told), max_size=3))
+    told += [
+        draw(again(draw(st.sampled_from(told)))) for _ in range(draw(st.integers(0, 3)))
+    ]
+    told = draw(st.permutations(told))
+    batches: list[list[Booking]] = [[]]
+    for booking in told:
+        if batches[-1] and draw(st.booleans()):
+            batches.append([])
+        batches[-1].append(booking)
+    return batches
+
+
+@given(batches=tellings())
+@unhurried
+async def test_what_is_told_in_any_order_and_number_adds_up_as_the_reference_says(
+    database: Connection, batches: list[list[Booking]]
+) -> None:
+    told = await Told.create(database)
+    for batch in batches:
+        await told.tell(batch)
+        expected = as_rows(join(told.all))
+        assert await told.joined() == expected
+        assert projected(told.kept) == projected(expected)
+
+
+@given(batches=tellings())
+@unhurried
+async def test_what_was_told_before_is_not_stored_again_however_it_is_cut(
+    database: Connection, batches: list[list[Booking]]
+) -> None:
+    told = await Told.create(database)
+    for batch in batches:
+        await told.tell(batch)
+    stored = await told.rows()
+    for batch in batches:
+        assert await told.tell(batch) == []
+    assert await told.tell(told.all) == []
+    assert await told.rows() == stored
+
+
+def read_all(read: Read, bodies: Iterable[str]) -> list[Booking]:
+    found: list[Booking] = []
+    for body in bodies:
+        one = read(body)
+        assert isinstance(one, list)
+        found += one
+    return found
+
+
+def calendly_life() -> list[Booking]:
+    life = CalendlyLife()
+    bodies = life.book() + life.reschedule() + life.mark() + life.cancel()
+    return read_all(calendly.read_delivery, bodies)
+
+
+def calcom_life() -> list[Booking]:
+    life = CalcomLife(partial=True)
+    bodies = life.request() + life.book() + life.reschedule() + life.mark()
+    return read_all(calcom.read_delivery, [*bodies, *life.cancel()])
+
+
+@pytest.mark.parametrize("lived", [calendly_life, calcom_life])
+async def test_a_booking_is_joined_alike_from_every_order_of_its_deliveries(
+    database: Connection, lived: Callable[[], list[Booking]]
+) -> None:
+    bookings = lived()
+    expected = as_rows(join(bookings))
+    assert (len(expected), expected[0]["state"]) == (1, "cancelled")
+    for order in permutations(bookings):
+        told = await Told.create(database)
+        for booking in order:
+            await told.tell([booking])
+        assert told.kept == expected
+
+
+async def test_a_move_whose_middle_is_not_told_yet_is_one_booking(
+    database: Connection,
+) -> None:
+    life = CalendlyLife()
+    created, (ended, _), (_, last) = life.book(), life.reschedule(), life.reschedule()
+    bookings = read_all(calendly.read_delivery, [*created, ended, last])
+    told = await Told.create(database)
+    await told.tell(bookings)
+    (joined,) = await told.joined()
+    assert joined["current_key"] == life.uri
+    assert joined["fields"]["starts_at"] == bookings[-1].told()[
+        "starts_at"
+    ].isoformat().replace("+00:00", "Z")
+
+
+async def test_sweeping_the_same_bookings_for_ever_keeps_what_is_kept_of_them(
+    database: Connection,
+) -> None:
+    def swept(hours: int) -> list[Booking]:
+        at = T0 + timedelta(hours=hours)
+        mark = NoShow("a@example.com", False, at)
+        return [
+            Booking(
+                provider=Provider.CALCOM,
+                key=key,
+                provider_id=key,
+                source="fetch",
+                version=at.isoformat(),
+                as_of=at,
+                no_shows=[mark],
+                title="30 min",
+            )
+            for key in ("k1", "k2")
+        ]
+
+    told = await Told.create(database)
+    for hours in range(5):
+        assert sorted(await told.tell(swept(hours))) == ["k1", "k2"]
+        assert await told.joined() == as_rows(join(told.all))
+        assert len(await told.rows()) == 2
+    assert await told.tell(swept(1)) == []
+
+
+async def test_joining_one_seat_leaves_the_other_seats_of_the_slot_alone(
+    database: Connection,
+) -> None:
+    def seat(name: str, **more: Any) -> Booking:
+        return Booking(
+            provider=Provider.CALCOM,
+            key=f"u#{name}",
+            provider_id="u",
+            source="delivery",
+            slot_id="u",
+            seat_id=name,
+            **more,
+        )
+
+    told = await Told.create(database)
+    await told.tell([seat("s1"), seat("s2"), seat("s3")])
+    keys = await told.tell([seat("s2", state="cancelled")])
+    assert [row["current_key"] for row in await told.joined(keys)] == ["u#s2"]
+
+
+async def test_the_database_knows_every_field_of_a_booking(
+    database: Connection,
+) -> None:
+    assert await database.fetchval("select sync.booking_fields()") == list(FIELDS)
+
+
+async def test_the_engine_may_tell_and_join_and_nobody_else_may(
+    connect: Callable[..., Any], database: Connection
+) -> None:
+    engine = await connect(role="sync_engine")
+    told = await Told.create(database)
+    told._database = engine
+    await told.tell(calcom_life())
+    assert len(await told.joined()) == 1
