@@ -284,10 +284,7 @@ begin
     end,
     coalesce(old.id, gen_random_uuid()),
     old.id is not null,
-    coalesce(
-      old.content_hash = joined.content_hash and old.scope = 'in' and old.meeting_id is not null,
-      false
-    ),
+    same.is_same,
     old.status,
     old.scope,
     coalesce(
@@ -299,8 +296,8 @@ begin
     coalesce(old.event_type, 'default'),
     'default',
     -- Made up before anybody's key is looked at, as for events.
-    gen_random_uuid(),
-    true
+    case when same.is_same then old.meeting_id else gen_random_uuid() end,
+    not same.is_same
   from joined
   left join mirrored as old on old.provider_event_id = joined.current_key
   left join told_before on told_before.place = joined.place
@@ -312,6 +309,12 @@ begin
       else nullif(lower(btrim(joined.attendee_email)), '')
     end as email
   ) as person
+  cross join lateral (
+    select coalesce(
+      old.content_hash = joined.content_hash and old.scope = 'in' and old.meeting_id is not null,
+      false
+    ) as is_same
+  ) as same
   cross join lateral (
     select greatest(max(octet_length(named.key)), octet_length(joined.slot_id)) as bytes
     from unnest(joined.keys) as named (key)

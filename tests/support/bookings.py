@@ -22,7 +22,7 @@ GUEST = "mira.ostrow@example.com"
 
 def booking(key: str, provider: str = "calcom", **fields: Any) -> Booking:
     """A booking of half an hour a week from now, accepted, unless said otherwise."""
-    start = fields.pop("starts_at", None) or next_week()
+    start = fields.pop("starts_at", next_week())
     return Booking(
         provider=Provider(provider),
         key=key,
@@ -34,7 +34,7 @@ def booking(key: str, provider: str = "calcom", **fields: Any) -> Booking:
             "state": "accepted",
             "title": "Visit",
             "starts_at": start,
-            "ends_at": start + timedelta(minutes=30),
+            "ends_at": start and start + timedelta(minutes=30),
             "attendee_email": GUEST,
             "attendee_name": "Mira Ostrow",
             **fields,
@@ -48,7 +48,7 @@ def bare(key: str, **fields: Any) -> Booking:
         key,
         **{
             "title": None,
-            "ends_at": None,
+            "starts_at": None,
             "attendee_email": None,
             "attendee_name": None,
             "state": None,

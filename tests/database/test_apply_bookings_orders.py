@@ -1,0 +1,189 @@
+"""Whatever order, number and parts a booking's deliveries come in: the same rows."""
+
+import json
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.booking_bodies import NOW, CalcomLife, CalendlyLife
+from tests.support.bookings import Bookings, read
+from tests.support.database_clock import DatabaseClock
+from tests.support.sessions import Connection
+
+unhurried = settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+MEETINGS = """
+select
+  meeting.title, meeting.description, meeting.location, meeting.starts_at,
+  meeting.ends_at, meeting.status, meeting.meeting_url, meeting.attendee_name,
+  meeting.attendee_email, meeting.attendee_phone, meeting.metadata,
+  meeting.sync_state, meeting.edits, client.email as client,
+  event.provider_event_id as event, event.status as event_status
+from public.meetings as meeting
+left join public.clients as client on client.id = meeting.client_id
+left join public.calendar_events as event
+  on event.id = meeting.event_id and event.meeting_id = meeting.id
+where meeting.organization_id = $1 and meeting.merged_into is null
+order by meeting.starts_at
+"""
+KEYS = """
+select known.key, meeting.merged_into is null as leads_to_a_listed_meeting
+from sync.meeting_keys as known
+join public.meetings as meeting on meeting.id = known.meeting_id
+where known.organization_id = $1 order by known.key
+"""
+CLIENTS = """
+select email, name, phone, external_refs from public.clients
+where organization_id = $1 order by email
+"""
+PIPELINE = """
+select stage, last_meeting_at, next_meeting_at from public.pipeline
+where organization_id = $1
+"""
+MIRROR = """
+select provider_event_id, status, scope from public.calendar_events
+where organization_id = $1 order by provider_event_id
+"""
+
+
+@pytest.fixture(autouse=True)
+async def before_it_begins(database: Connection) -> None:
+    """All of it is still to come: nothing is over because time went by."""
+    await DatabaseClock(database).set(NOW)
+
+
+async def rows(database: Connection, bookings: Bookings) -> list[Any]:
+    """What came of it all, but for the ids."""
+    return [
+        [dict(row) for row in await database.fetch(query, bookings.organization_id)]
+        for query in (MEETINGS, KEYS, CLIENTS, PIPELINE, MIRROR)
+    ]
+
+
+def calendly_life() -> list[str]:
+    life = CalendlyLife()
+    return [
+        *life.book(),
+        *life.reschedule(),
+        *life.reschedule(),
+        *life.mark(),
+        *life.cancel(),
+    ]
+
+
+def calendly_life_taken_back() -> list[str]:
+    life = CalendlyLife()
+    return [*life.book(), *life.reschedule(), *life.mark(), *life.unmark()]
+
+
+def calcom_life() -> list[str]:
+    life = CalcomLife()
+    return [
+        *life.book(),
+        *life.reschedule(),
+        *life.reschedule(),
+        *life.mark(),
+        *life.cancel(),
+    ]
+
+
+def calcom_life_with_approval() -> list[str]:
+    life = CalcomLife()
+    return [
+        *life.request(),
+        *life.book(),
+        *life.reschedule("BOOKING_REQUESTED"),
+        *life.book(),
+        *life.take_place(),
+    ]
+
+
+def calcom_life_of_an_older_version() -> list[str]:
+    life = CalcomLife(partial=True, keeps_uid=True)
+    return [*life.book(), *life.reschedule(), *life.reschedule(), *life.cancel()]
+
+
+LIVES = {
+    "calendly": ("calendly", calendly_life(), {"no_show"}),
+    "calendly, came after all": (
+        "calendly",
+        calendly_life_taken_back(),
+        {"confirmed"},
+    ),
+    "calcom": ("calcom", calcom_life(), {"no_show"}),
+    "calcom, approved": ("calcom", calcom_life_with_approval(), {"completed"}),
+    "calcom, older": ("calcom", calcom_life_of_an_older_version(), {"cancelled"}),
+}
+
+
+async def told(
+    database: Connection,
+    worker: Connection,
+    provider: str,
+    parts: Sequence[Sequence[str]],
+) -> list[Any]:
+    """What comes of deliveries that are applied part by part."""
+    bookings = await Bookings.create(database, worker, provider=provider)
+    for part in parts:
+        await bookings.tell(*read(provider, part))
+    found = await rows(database, bookings)
+    if any("no_show.deleted" in body for part in parts for body in part):
+        # Where a client stands is a history: somebody was missed, for a while.
+        for row in found[3]:
+            row.pop("stage")
+    return found
+
+
+@pytest.mark.parametrize("life", LIVES)
+async def test_a_life_told_in_order_is_one_meeting(
+    database: Connection, worker: Connection, life: str
+) -> None:
+    provider, bodies, statuses = LIVES[life]
+    meetings, keys, clients, _, _ = await told(
+        database, worker, provider, [[body] for body in bodies]
+    )
+    assert {meeting["status"] for meeting in meetings} == statuses
+    assert len(meetings) == 1
+    assert all(key["leads_to_a_listed_meeting"] for key in keys)
+    assert [client["email"] for client in clients] == ["mira.ostrow@example.com"]
+    metadata = json.loads(meetings[0]["metadata"])
+    assert metadata["booking"]["provider"] == provider
+
+
+@pytest.mark.parametrize("life", [name for name in LIVES if "calcom" in name])
+async def test_every_order_of_a_life_ends_in_the_same_rows(
+    database: Connection, worker: Connection, life: str
+) -> None:
+    provider, bodies, _ = LIVES[life]
+    expected = await told(database, worker, provider, [bodies])
+    for order in list(permutations(bodies))[:: 1 if len(bodies) < 6 else 12]:
+        parts = [[body] for body in order]
+        assert await told(database, worker, provider, parts) == expected, order
+
+
+@pytest.mark.parametrize("life", LIVES)
+@given(data=st.data())
+@unhurried
+async def test_any_order_repetition_and_split_of_a_life_ends_in_the_same_rows(
+    database: Connection, worker: Connection, life: str, data: st.DataObject
+) -> None:
+    provider, bodies, _ = LIVES[life]
+    again = data.draw(st.lists(st.sampled_from(bodies), max_size=3))
+    order = data.draw(st.permutations(bodies + again))
+    cuts = data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order)))
+    parts: list[list[str]] = [[]]
+    for body, cut in zip(order, cuts, strict=True):
+        if cut:
+            parts.append([])
+        parts[-1].append(body)
+    assert await told(database, worker, provider, parts) == await told(
+        database, worker, provider, [bodies]
+    )
