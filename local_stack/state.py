@@ -27,6 +27,20 @@ def running_file(directory: Path) -> Path:
     return directory / "running.json"
 
 
+def is_running(directory: Path) -> bool:
+    """Whether a stack runs on this folder: one that was killed says so no more."""
+    try:
+        lock = (directory / "lock").open("rb")
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return running_file(directory).exists()
+    return False
+
+
 class _Kept(msgspec.Struct, frozen=True):
     secret_keys: str
     anon_key: str

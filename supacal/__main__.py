@@ -6,9 +6,7 @@ from importlib import import_module
 
 from runtime.settings import SettingsError
 from supacal.commands import make_parser
-
-BAD_SETTINGS = 2
-INTERRUPTED = 130
+from supacal.exit_codes import BAD_SETTINGS, INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,12 +17,12 @@ from local_stack.stack import LOOK_EVERY_S, Stack
 from local_stack.state import State
 from runtime import logging
 from runtime.settings import StackSettings, read
+from supacal.exit_codes import INTERRUPTED
 from supacal.tour import Tour
 
 T = TypeVar("T")
 
 SEEN_AFTER_S = 2 * LOOK_EVERY_S
-INTERRUPTED = 130
 
 
 class ToldToStop(Exception):

@@ -3,8 +3,8 @@
 import msgspec
 
 from local_stack.facts import Facts
-from local_stack.state import running_file
-from runtime.settings import DatabaseSettings, StackSettings, read
+from local_stack.state import is_running, running_file
+from runtime.settings import DatabaseSettings, SettingsError, StackSettings, read
 
 
 def database_url() -> str:
@@ -14,7 +14,14 @@ def database_url() -> str:
         SettingsError: there is neither.
     """
     settings = read(StackSettings)
+    if settings.database_url is not None:
+        return read(DatabaseSettings).database_url.get_secret_value()
+    if not is_running(settings.supacal_state_dir):
+        raise SettingsError(
+            [
+                "DATABASE_URL is missing, and no local stack runs here: set it, or "
+                "start a stack with `supacal dev`"
+            ]
+        )
     running = running_file(settings.supacal_state_dir)
-    if settings.database_url is None and running.exists():
-        return msgspec.json.decode(running.read_bytes(), type=Facts).database_url
-    return read(DatabaseSettings).database_url.get_secret_value()
+    return msgspec.json.decode(running.read_bytes(), type=Facts).database_url

@@ -4,12 +4,14 @@ import argparse
 import asyncio
 import sys
 from datetime import datetime
+from typing import NoReturn
 
 import asyncpg
 import uvloop
 
 from runtime.pool import connect
 from sql import queries
+from supacal.exit_codes import BAD_SETTINGS
 from supacal.here import database_url
 
 LOOK_EVERY_S = 0.3
@@ -24,9 +26,15 @@ async def _follow(url: str, since: str) -> int:
     connection = await connect(url, role=None, application_name="supacal tail")
     try:
         after = await queries.activity.start(connection, since=since)
+        await _tell(connection, after)
     except asyncpg.DataError:
         sys.stderr.write(f"--since: {since!r} is no interval; try '10 minutes'\n")
-        return 2
+        return BAD_SETTINGS
+    finally:
+        await connection.close()
+
+
+async def _tell(connection: asyncpg.Connection, after: datetime) -> NoReturn:
     told: set[tuple[str, int]] = set()
     while True:
         rows = [row async for row in queries.activity.recent(connection, after=after)]

@@ -1,5 +1,6 @@
 """Commands explain themselves, and say in a sentence what is wrong."""
 
+import json
 import re
 import signal
 import subprocess
@@ -116,6 +117,20 @@ def test_an_interval_that_is_none_is_refused(
     refused = supacal("tail", "--since", "a while", environ=environ)
     assert refused.returncode == 2
     assert "10 minutes" in refused.stderr
+
+
+@pytest.mark.parametrize("left_behind", [True, False])
+def test_tail_where_no_stack_runs_says_how_to_start_one(
+    tmp_path: Path, left_behind: bool
+) -> None:
+    if left_behind:  # by a stack that was killed
+        url = "postgresql://postgres@127.0.0.1:1/postgres"
+        (tmp_path / "running.json").write_text(json.dumps({"database_url": url}))
+        (tmp_path / "lock").write_text("1")
+    refused = supacal("tail", environ=environment(tmp_path))
+    assert refused.returncode == 2
+    assert "`supacal dev`" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 async def test_tail_follows_the_stack_that_runs_here(scratch: Path) -> None:
