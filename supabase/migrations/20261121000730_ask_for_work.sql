@@ -43,20 +43,34 @@ grant execute on function sync.resolve_alert(text, uuid) to sync_worker, sync_en
 
 create function sync.request_read(p_calendar_id uuid, p_lane smallint, p_at timestamptz)
 returns boolean
-language sql
+language plpgsql
 security definer -- whoever may ask for work needs no right on calendars
 set search_path = ''
 as $$
-  select sync.request_task(
-    case calendar.kind when 'bookings' then 'ingest' else 'pull' end,
-    case calendar.kind when 'bookings' then calendar.connection_id else calendar.id end,
-    calendar.connection_id, p_lane, p_at
-  )
+declare
+  v_connection_id uuid;
+  v_is_of_bookings boolean;
+begin
+  select calendar.connection_id, calendar.kind = 'bookings'
+  into v_connection_id, v_is_of_bookings
   from public.calendars as calendar
-  where calendar.id = p_calendar_id
+  where calendar.id = p_calendar_id;
+  if v_is_of_bookings and p_lane < 2 then
+    -- Somebody has a reason to ask: what was not delivered is looked for, too.
+    update sync.ingest_state as state
+    set sweep_at = p_at
+    where state.connection_id = v_connection_id and state.sweep_at > p_at;
+  end if;
+  return case
+    when v_is_of_bookings
+      then sync.request_task('ingest', v_connection_id, v_connection_id, p_lane, p_at)
+    when v_connection_id is not null
+      then sync.request_task('pull', p_calendar_id, v_connection_id, p_lane, p_at)
+  end;
+end;
 $$;
 comment on function sync.request_read(uuid, smallint, timestamptz) is
-'Asks that a calendar is read no later than a time: a pull of it, or for bookings the ingest of its connection; whether that moved the task. Null where the calendar is gone.';
+'Asks that a calendar is read no later than a time: a pull of it, or for bookings the ingest of its connection (in lanes 0 and 1 with a sweep); whether that moved the task. Null where the calendar is gone.';
 revoke all on function sync.request_read(uuid, smallint, timestamptz) from public;
 grant execute on function sync.request_read(uuid, smallint, timestamptz)
 to sync_worker, sync_engine;

@@ -324,8 +324,9 @@ with enabled as (
     calendar.id,
     calendar.organization_id,
     calendar.name,
-    calendar.poll_every,
     latest.status as channel_status,
+    -- Bookings are swept, whatever it says.
+    calendar.poll_every = interval '0' and calendar.kind <> 'bookings' as is_never_polled,
     calendar.kind = 'generated' or coalesce(latest.status in ('unwatchable', 'by_hand'), false)
       as has_reason,
     coalesce(latest.status_reason, calendar.last_error) as reason,
@@ -357,11 +358,7 @@ select
   end as gap
 from enabled
 where
-  -- Webhooks made by hand need no polling to announce what happens.
-  (
-    not enabled.has_reason
-    or (enabled.poll_every = interval '0' and enabled.channel_status is distinct from 'by_hand')
-  )
+  (not enabled.has_reason or enabled.is_never_polled)
   and not exists (
     select 1
     from public.calendar_watch_channels as live
@@ -396,10 +393,7 @@ as $$
   select
     calendar.organization_id, connection.id, connection.provider, connection.account_email,
     connection.status, calendar.id, calendar.name, calendar.sync_enabled, calendar.backfill,
-    channel.status, channel.expires_at, calendar.poll_every,
-    case when calendar.kind = 'bookings' then greatest(state.last_pulled_at, last_run.finished_at)
-      else state.last_pulled_at
-    end,
+    channel.status, channel.expires_at, calendar.poll_every, state.last_pulled_at,
     state.last_changed_at, last_run.lag_ms, reading.run_at, coalesce(queue.due, 0), queue.oldest_due_at,
     queue.failing,
     (
@@ -434,9 +428,7 @@ as $$
     limit 1
   ) as channel on true
   left join lateral (
-    select
-      round(extract(epoch from run.finished_at - run.due_at) * 1000)::integer as lag_ms,
-      run.finished_at
+    select round(extract(epoch from run.finished_at - run.due_at) * 1000)::integer as lag_ms
     from sync.runs as run
     where run.subject_id = read_by.subject_id and run.kind = read_by.kind and run.outcome = 'done'
       and run.started_at > now() - interval '1 day'

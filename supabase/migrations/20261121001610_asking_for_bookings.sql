@@ -268,6 +268,9 @@ begin
   where state.connection_id = p_connection_id;
   update public.calendars as calendar set backfill = 'complete'
   where calendar.id = p_calendar_id and calendar.backfill <> 'complete';
+  insert into sync.calendar_state as state (calendar_id, last_pulled_at)
+  values (p_calendar_id, v_now)
+  on conflict (calendar_id) do update set last_pulled_at = excluded.last_pulled_at;
   -- What came to light after it began needs another one.
   update sync.delivery_states as delivery
   set state = 'done', attempts = delivery.attempts + 1, updated_at = v_now

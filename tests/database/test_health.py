@@ -233,23 +233,23 @@ async def test_where_no_channel_can_live_switching_polling_off_is_a_gap(
     ]
 
 
-async def test_webhooks_made_by_hand_announce_without_any_polling(
-    database: Connection, tenant: Tenant, api: Connection
+@pytest.mark.parametrize("status", ["by_hand", "unwatchable"])
+async def test_bookings_are_swept_even_where_polling_is_switched_off(
+    database: Connection, tenant: Tenant, api: Connection, status: str
 ) -> None:
-    await set_channel(database, "by_hand")
-    await database.execute("update public.calendars set poll_every = '0'")
+    await set_channel(database, status)
+    await database.execute(
+        "update public.calendars set poll_every = '0', kind = 'bookings'"
+    )
 
     assert await gaps(api, tenant) == []
-    assert (await health(api, tenant))["channel_status"] == "by_hand"
+    assert (await health(api, tenant))["channel_status"] == status
 
 
 async def test_bookings_are_as_fresh_as_the_ingest_of_their_connection(
     database: Connection, tenant: Tenant, api: Connection
 ) -> None:
     await database.execute("update public.calendars set kind = 'bookings'")
-    await request(
-        database, tenant.connection, kind="ingest", connection_id=tenant.connection
-    )
     await database.execute(
         """
         insert into sync.runs
@@ -261,13 +261,25 @@ async def test_bookings_are_as_fresh_as_the_ingest_of_their_connection(
         """,
         tenant.connection,
     )
-
+    await request(
+        database, tenant.connection, kind="ingest", connection_id=tenant.connection
+    )
     row = await health(api, tenant)
-
     assert row["lag_ms"] == 60
-    assert row["last_pulled_at"] is not None
     assert row["next_pull_at"] is not None
     assert row["tasks_due"] == 1
+    assert row["last_pulled_at"] is None
+
+    (task,) = await claim(database)
+    await database.execute(
+        "select sync.end_sweep($1, $2, $3, $4)",
+        task["task_id"],
+        task["lease"],
+        tenant.connection,
+        tenant.calendar,
+    )
+
+    assert (await health(api, tenant))["last_pulled_at"] is not None
 
 
 async def test_members_see_gaps_of_their_own_organization_only(

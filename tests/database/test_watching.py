@@ -63,6 +63,25 @@ async def test_bookings_are_read_by_an_ingest_of_their_connection(
     assert await asked(database) == {("ingest", connection_id, 2)}
 
 
+@pytest.mark.parametrize(("lane", "is_swept"), [(0, True), (1, True), (2, False)])
+async def test_bookings_that_somebody_asks_for_are_swept_too(
+    database: Connection, lane: int, is_swept: bool
+) -> None:
+    calendar_id = await make_bookings(database)
+    await database.execute(
+        "insert into sync.ingest_state (connection_id, sweep_at) "
+        f"values ($1, {NOW} + interval '10 minutes')",
+        await connection_of(database, calendar_id),
+    )
+
+    await database.fetchval(
+        f"select sync.request_read($1, $2, {NOW})", calendar_id, lane
+    )
+
+    due = f"select sweep_at <= {NOW} from sync.ingest_state"
+    assert await database.fetchval(due) == is_swept
+
+
 async def test_a_calendar_that_is_gone_asks_for_nothing(database: Connection) -> None:
     moved = await database.fetchval(
         f"select sync.request_read($1, 1::smallint, {NOW})", uuid4()

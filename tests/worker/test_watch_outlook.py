@@ -155,6 +155,7 @@ async def test_a_subscription_that_outlook_took_away_is_made_anew_and_read_after
 ) -> None:
     calendar_id = await watched(world)
     [removed] = subscriptions(world)
+    await world.advance(seconds=1)
 
     world.twin.remove_subscription(removed.id)
     await eventually(lambda: world.work("watch"))
