@@ -29,7 +29,8 @@ class Provider(StrEnum):
 class Notification(msgspec.Struct, frozen=True):
     """One thing a delivery says: mostly *that* something changed, not what.
 
-    Exactly one of channel_id and routing_key says whose it is. The headers are only
+    Exactly one of channel_id and routing_key says whose it is; neither, where it is
+    everybody's: an outage of our own. The headers are only
     those that matter, in lower-case short names; the body is JSON text.
     """
 

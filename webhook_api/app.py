@@ -148,6 +148,7 @@ class Receiver(Starlette):
             calcom_secret=_told(settings.calcom_webhook_secret),
         )
         routes: list[Route] = []
+        self.booking_endpoints: list[BookingEndpoint] = []
         for provider, paths in BOOKING_PATHS.items():
             never_again = provider is Provider.CALCOM
             endpoint = BookingEndpoint(
@@ -161,6 +162,7 @@ class Receiver(Starlette):
                 self_test=self_test(provider, settings, path=_address(provider)),
                 patience_s=self.limits.patience_s if never_again else 0,
             )
+            self.booking_endpoints.append(endpoint)
             routes += [Route(path, endpoint) for path in paths]
         return routes
 
@@ -223,6 +225,8 @@ async def _lifespan(app: Receiver) -> AsyncIterator[None]:
         yield
     finally:
         await app.batcher.drain(app.limits.drain_s)
+        for endpoint in app.booking_endpoints:
+            await endpoint.close()
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper

@@ -20,15 +20,11 @@ from webhook_api.answers import Answer
 from webhook_api.batcher import Batcher
 from webhook_api.deliveries import Delivery
 from webhook_api.limits import Limits
+from webhook_api.outages import PAUSE_S, WORTH_WAITING, Outages
 from webhook_api.receive import Endpoint
 from webhook_api.refusals import Refusals, Refused
 
 CHANNEL: Final = "channel_id"
-# It may be stored when its sender is asked again.
-WORTH_WAITING: Final = frozenset({
-    answers.DATABASE_UNAVAILABLE, answers.TOO_SLOW, answers.TOO_BUSY
-})  # fmt: skip
-PAUSE_S: Final = 0.25
 # Whoever replays an old delivery again and again asks for one sweep all the same.
 SWEEP_EVERY_S: Final = 60
 
@@ -63,6 +59,7 @@ class BookingEndpoint(Endpoint):
         )
         self._bookings = receiver
         self._patience_s = patience_s
+        self._outages = Outages(provider, super()._store, clock)
         self._swept_at: dict[tuple[UUID | None, str | None], float] = {}
 
     async def _notifications(
@@ -92,15 +89,22 @@ class BookingEndpoint(Endpoint):
         if not deliveries:
             return answers.VERIFIED  # a test: there is nothing to store
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._patience_s
+        came_at, give_up_at = self._clock.now(), loop.time() + self._patience_s
         while True:
             try:
                 return await super()._store(deliveries)
             except Refused as refused:
-                is_over = loop.time() + PAUSE_S > give_up_at
-                if is_over or refused.answer not in WORTH_WAITING:
+                if refused.answer not in WORTH_WAITING:
+                    raise
+                if loop.time() + PAUSE_S > give_up_at:
+                    if self._patience_s:
+                        self._outages.note(came_at)
                     raise
             await asyncio.sleep(PAUSE_S)
+
+    async def close(self) -> None:
+        """Stop what goes on beside requests."""
+        await self._outages.close()
 
     async def _ask_for_a_sweep(self, stale: StaleNotification) -> None:
         """Note that something happened; what exactly, a sweep of the account finds."""
