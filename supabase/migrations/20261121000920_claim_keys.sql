@@ -55,6 +55,10 @@ begin
       and known.key = staged.key
     where staged.batch_id = (p_batch).id and not staged.is_new_meeting and not staged.is_same
       and known.meeting_id <> staged.meeting_id
+    union
+    select unnest(array[staged.meeting_id, staged.tied_to]) -- by their booking
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id and staged.tied_to is not null
   );
 end;
 $$;

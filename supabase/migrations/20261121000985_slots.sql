@@ -183,7 +183,20 @@ declare
     select min(staged.place) from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and staged.series_provider_id = any (p_slots)
   );
+  v_keys text[];
 begin
+  -- A booking may name its event by the id only: other calendars have it by its iCalUID.
+  v_keys := p_keys || array(
+    select sync.event_key(event.ical_uid, event.role, event.original_start, event.original_start_date)
+    from public.calendar_events as event
+    where event.ical_uid is not null and event.id = any (array(
+      select named.event_id from sync.events_of_keys(p_batch, p_keys) as named
+    ))
+  );
+  insert into sync.slot_keys (organization_id, key)
+  select distinct (p_batch).organization_id, bears.key
+  from unnest(v_keys) as bears (key)
+  on conflict do nothing;
   insert into sync.staged_events (
     batch_id, place, origin, provider_event_id, status, event_id, is_known, verdict, heir_of,
     tied_to
@@ -204,10 +217,14 @@ begin
         where own.meeting_id = event.meeting_id and own.key like 'booking:%'
       ) then event.meeting_id
     end
-  from sync.events_of_keys(p_batch, p_keys) as event;
+  from (
+    select distinct on (named.event_id) named.event_id, named.provider_event_id, named.meeting_id
+    from sync.events_of_keys(p_batch, v_keys) as named
+    order by named.event_id
+  ) as event;
 
   delete from sync.meeting_keys as known
-  where known.organization_id = (p_batch).organization_id and known.key = any (p_keys);
+  where known.organization_id = (p_batch).organization_id and known.key = any (v_keys);
 end;
 $$;
 comment on function sync.stage_slots(sync.batch, text[], text[]) is

@@ -67,6 +67,8 @@ begin
   update sync.staged_events as staged
   set
     meeting_id = meant.theirs, is_new_meeting = false,
+    -- Whatever it leads to, the key comes along; sync.resolve_ties() has nothing to weigh.
+    key = case when led.meeting_id is null then staged.key end,
     tied_to = coalesce(led.meeting_id, case when not meant.is_new_meeting then meant.mine end)
   from meant
   left join led on led.place = meant.place
