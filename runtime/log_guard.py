@@ -43,11 +43,16 @@ SUSPICIOUS = re.compile(r"@|%40|1//|v1\.|eyJ|ya29\.|[bB][eEaA]")
 
 def guard(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Blot out what must not be seen, whatever was passed."""
-    shown = {key: _shown(key, value) for key, value in event.items()}
+    shown = show(event)
     # A name with a value in it can be neither counted nor trusted.
-    if not EVENT_NAME.fullmatch(str(event.get("event"))):
+    if not _is_event_name(str(event.get("event"))):
         shown["event"] = UNNAMED
     return shown
+
+
+def show(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields as they may be seen."""
+    return {key: _shown(key, value) for key, value in fields.items()}
 
 
 def _shown(key: str, value: object) -> object:
@@ -55,14 +60,25 @@ def _shown(key: str, value: object) -> object:
         return value
     if _is_hidden(key):
         return BLOTTED
-    if isinstance(value, Mapping):
-        return {str(inner): _shown(str(inner), v) for inner, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_shown("", inner) for inner in value]
+    # Nearly all are of these; to ask what else one may be costs more than the line.
+    if isinstance(value, str):
+        return _without_secrets(str(value))
     if type(value) is UUID:
         return str(value)
-    text = str(value)
+    if isinstance(value, Mapping):
+        return show({str(inner): v for inner, v in value.items()})
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_shown("", inner) for inner in value]
+    return _without_secrets(str(value))
+
+
+def _without_secrets(text: str) -> str:
     return SECRET_TEXT.sub(BLOTTED, text) if SUSPICIOUS.search(text) else text
+
+
+@lru_cache(maxsize=1024)
+def _is_event_name(event: str) -> bool:
+    return EVENT_NAME.fullmatch(event) is not None
 
 
 @lru_cache(maxsize=1024)

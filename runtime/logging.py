@@ -2,8 +2,8 @@
 
 ``log = structlog.get_logger()``, then ``log.info("task.finished", changes=12)`` prints
 ``{"event":"task.finished","at":"2026-11-21T07:12:44.120000Z","level":"info",…}``.
-What all lines of a task have in common is bound once: ``with bound(task=8123, …)``;
-each asyncio task has its own.
+What all lines of a task have in common is bound once: ``with bound(task=8123, …)``, or
+``bind(task=8123, …)`` to the end of the asyncio task; each has its own.
 
 Nothing secret or personal appears: see ``runtime.log_guard``.
 """
@@ -11,21 +11,44 @@ Nothing secret or personal appears: see ``runtime.log_guard``.
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Literal, TextIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
 import structlog
-from structlog.contextvars import bound_contextvars as bound
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from runtime.log_guard import guard
+from runtime.log_guard import guard, show
 
-__all__ = ["bound", "configure"]
+__all__ = ["bind", "bound", "configure"]
 
 FRAMES_SHOWN = 12
 # What these say below a warning we say better; httpx2 would log every calendar's URL.
 CHATTY = ("asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "uvicorn")
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+# One mapping in one variable, guarded once: structlog's own way, a variable a field,
+# looks through all variables that there are for each line.
+_in_common: ContextVar[Mapping[str, Any]] = ContextVar("in_common", default=NOTHING)
+
+
+def bind(**fields: object) -> None:
+    """Add fields to all lines of this asyncio task from here on."""
+    _in_common.set({**_in_common.get(), **show(fields)})
+
+
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Add fields to all lines of a block."""
+    before = _in_common.set({**_in_common.get(), **show(fields)})
+    try:
+        yield
+    finally:
+        _in_common.reset(before)
 
 
 def configure(
@@ -40,18 +63,11 @@ def configure(
         renderer = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), timestamp_key="at"
         )
+    writer = structlog.WriteLogger(stream)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-            _tell_exception,
-            guard,
-            _order,
-            renderer,
-        ],
+        processors=[_tell_exception, guard, _begin, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
@@ -72,9 +88,22 @@ class _ToStructlog(logging.Handler):
         )
 
 
+def _begin(_: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """Put first what every line has, and then what was bound, shown as it may be."""
+    return {
+        "event": event.pop("event", None),
+        "at": f"{datetime.now(UTC).isoformat(timespec='microseconds')[:-6]}Z",
+        "level": level,
+        **_in_common.get(),
+        **event,
+    }
+
+
 def _tell_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Tell an exception in one field, without locals, source or database details."""
-    told = event.pop("exc_info", None)
+    if "exc_info" not in event:
+        return event
+    told = event.pop("exc_info")
     error = sys.exc_info()[1] if told is True else told
     if isinstance(error, tuple):
         error = error[1]
@@ -105,10 +134,6 @@ def _sentence(error: BaseException) -> str:
     if sqlstate is not None:
         first_line = sqlstate if sqlstate[:2] == "22" else f"{sqlstate} {first_line}"
     return f"{type(error).__name__}: {first_line}"
-
-
-def _order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    return {key: event.pop(key) for key in ("event", "at", "level")} | dict(event)
 
 
 def _to_json(event: EventDict, **_: object) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 import asyncpg
 import structlog
-from structlog.contextvars import bind_contextvars
 
 from providers.errors import ProviderError, Transient
+from runtime.logging import bind
 from worker.handler import NOTHING, Handler, LeaseLost, Outcome, Task, TaskFailed
 
 LEASE_LOST = "CS001"
@@ -64,7 +64,7 @@ class Ended:
 
 async def attempt(handler: Handler, task: Task) -> Ended:
     """Run it and sort how it ended; only being cancelled comes out as it is."""
-    bind_contextvars(
+    bind(
         task=task.id,
         kind=task.kind,
         subject_id=task.subject_id,

@@ -146,6 +146,13 @@ async def test_each_asyncio_task_has_what_was_bound_in_it(lines: Lines) -> None:
     assert "task" not in lines.last()
 
 
+def test_what_is_bound_is_guarded_like_any_other_field(lines: Lines) -> None:
+    with logging.bound(title="Budget review", reason="to mira@example.org"):
+        log.info("task.finished")
+    line = lines.last()
+    assert (line["title"], line["reason"]) == (BLOTTED, f"to {BLOTTED}")
+
+
 def test_warnings_of_libraries_come_out_as_events(lines: Lines) -> None:
     library_logging.getLogger("asyncio").error("lost %s", "mira@example.org")
     library_logging.getLogger("httpx2").info("GET https://example.org/calendars/x")
@@ -168,4 +175,5 @@ def test_text_for_people_can_tell_an_exception() -> None:
     out = io.StringIO()
     logging.configure("console", out)
     log.error("task.failed", exc_info=ValueError("too late"))
+    structlog.reset_defaults()
     assert "ValueError: too late" in out.getvalue()
