@@ -41,6 +41,8 @@ class Doubts:
         self._met: set[str] = set()
         self._vanished: dict[str, None] = {}
         self._gone: set[str] = set()
+        self._single: set[str] = set()  # no series, whatever they were
+        self._occurrences: list[str] = []  # that vanished
         self.touched: dict[str, None] = {}
         self.events: list[Event] = []
 
@@ -54,6 +56,7 @@ class Doubts:
         self._met.update(item.provider_event_id for item in page.items)
         self._vanished |= dict.fromkeys(page.vanished)
         self.touched |= dict.fromkeys(page.touched_series)
+        self._single |= self._met - self.touched.keys()
 
     def lose(self, event_id: str) -> None:
         """Take down that an event, or a series with all that it has, is gone."""
@@ -69,8 +72,8 @@ class Doubts:
         for place, row in enumerate([row async for row in answer]):
             if place >= READ_BY_ID:
                 self.lose(row["event_id"])
-            elif await self._find(row["event_id"]) and row["role"] == "series":
-                self.touched[row["event_id"]] = None
+            else:
+                await self._find(row["event_id"], row["role"])
 
     async def settle_vanished(self) -> None:
         """Find out about what pages said is gone, and about masters not yet known."""
@@ -86,38 +89,54 @@ class Doubts:
             await self._settle(row)
         for series in [*self.touched]:
             if series not in known and series not in self._met:
-                await self._find(series)
+                await self._find(series, "series")
 
-    async def settle_exceptions(
+    async def settle_members(
         self, series: Sequence[str], told: Iterable[Event]
     ) -> None:
-        """Find out about exceptions that an expansion of their series lacks."""
-        if not series:
+        """Find out about what an expansion of some series lacks.
+
+        Exceptions may be out of the window, and occurrences have become such exceptions
+        when it was said that they vanished. What has become a single event has none.
+        """
+        if not series and not self._single:
             return
         seen = {event.provider_event_id for event in [*told, *self.events]}
         answer = queries.calendars.known_exceptions(
-            self._pool, calendar_id=self._calendar_id, series=list(series)
+            self._pool,
+            calendar_id=self._calendar_id,
+            series=[*series, *self._single],
         )
-        for event_id in [row["event_id"] async for row in answer]:
-            if event_id not in seen:
-                await self._find(event_id)
+        exceptions = [row["event_id"] async for row in answer]
+        for event_id in [one for one in exceptions if one not in seen]:
+            await self._find(event_id, "exception")
+        # Those that are gone left with the expansion: somebody may inherit from them.
+        for event_id in [one for one in self._occurrences if one not in seen]:
+            await self._find(event_id, "occurrence")
 
     async def _settle(self, row: asyncpg.Record) -> None:
-        event_id, series = row["event_id"], row["series_id"]
-        if series in self._gone:
-            return  # it goes with its series
-        if row["role"] != "occurrence":
-            is_there = await self._find(event_id)
-            series = event_id if is_there and row["role"] == "series" else series
+        series = row["series_id"]
+        if series in self._gone or series in self._single:
+            return  # what was its, goes with it
+        if row["role"] == "occurrence":
+            self._occurrences.append(row["event_id"])
+        else:
+            await self._find(row["event_id"], row["role"])
         if series is not None:
             self.touched[series] = None
 
-    async def _find(self, event_id: str) -> bool:
-        """Read an event by its id; False says that it is gone."""
+    async def _find(self, event_id: str, role: str) -> None:
+        """Read an event by its id; a series is expanded again."""
         try:
             item = await self._pages.get(event_id)
         except Gone:
-            self.lose(event_id)
-            return False
-        self.events += await self._differing([item])
-        return True
+            if role != "occurrence":
+                self.lose(event_id)
+            return
+        differing = await self._differing([item])
+        self.events += differing
+        if (differing[0].role if differing else role) == "series":
+            self.touched[event_id] = None
+        else:
+            self._single.add(event_id)
+            self.touched.pop(event_id, None)

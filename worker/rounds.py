@@ -96,7 +96,7 @@ class Round:
         series, expansions = await self._expand([*(changed | self._doubts.touched)])
         if self._looks_through_window:
             told = [*expansions, *self._kept]
-            await self._doubts.settle_exceptions(series, told)
+            await self._doubts.settle_members(series, told)
         for strip in self._strips:
             await self._read_along(strip, set(series))
         events = [*expansions, *self._kept, *self._doubts.events]
@@ -245,7 +245,7 @@ class Round:
                 window_end=self._window[1] if self._rolled else None,
                 cursor=self._cursor if only_cursor else None,
                 asked_until=self._asked_until,
-                saw_nothing=self._doubts.saw_nothing,
+                saw_nothing=not self._full and self._doubts.saw_nothing,
             )
         return next_at
 

@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 
 from providers.calls import BearerCalls
-from providers.errors import CursorExpired
+from providers.errors import AccessLost, CursorExpired, Gone, Rejected
 from providers.microsoft import resources
 from providers.microsoft.events import ItemReader, head, read_event
 from providers.microsoft.failures import DELTA, VIEW, failure
@@ -41,6 +41,7 @@ AFTER: Final = timedelta(days=400)
 # Whole days lie in a window by the midnights of a zone that is not told.
 MARGIN: Final = timedelta(days=1)
 ME: Final = "/me"
+FORBIDDEN: Final = 403
 
 
 class MicrosoftClient:
@@ -199,8 +200,30 @@ class MicrosoftClient:
         return found
 
     async def _list(self, operation: str, path: str) -> resources.EventList:
-        content = await self._call(operation, "GET", path, headers=_headers())
+        try:
+            content = await self._call(operation, "GET", path, headers=_headers())
+        except Gone as gone:
+            if gone.status == FORBIDDEN:
+                await self._require_access(gone)
+            raise
         return self._call.read(operation, storable(content), _events_decoder.decode)
+
+    async def _require_access(self, gone: Gone) -> None:
+        """Tell a calendar that is not for us from a sign-in that reads none.
+
+        Graph says the same of both: an account that may list its calendars has a
+        sign-in that is good for reading them.
+        """
+        try:
+            await self._call("calendars.list", "GET", f"{ME}/calendars?$top=1")
+        except (Gone, Rejected) as refused:
+            raise AccessLost(
+                Provider.MICROSOFT,
+                gone.operation,
+                status=refused.status,
+                reason=refused.reason,
+                request_id=refused.request_id,
+            ) from refused
 
     def _page(self, answer: resources.EventList, operation: str) -> Page:
         items = [self._reader.item(raw, head(raw).id) for raw in answer.value]

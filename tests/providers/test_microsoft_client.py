@@ -200,6 +200,7 @@ async def test_pages_are_followed_and_empty_ones_are_not_the_end(
 ) -> None:
     outlook.twin.behaviour.empty_pages = True
     outlook.twin.behaviour.repeat_items = True
+    outlook.twin.behaviour.delta_page_size = 200
     made = {outlook.calendar.add(str(n), MONDAY).id for n in range(450)}
     first = await outlook.client.list_changes(outlook.calendar.id, cursor=None)
     assert (first.items, first.cursor) == ([], None)
@@ -564,3 +565,16 @@ async def test_a_sick_token_endpoint_revokes_nothing(
         await refreshed(outlook, outlook.grant.refresh_token)
     # Its answer was lost; the token that was used is as good as before.
     assert await refreshed(outlook, outlook.grant.refresh_token)
+
+
+async def test_a_sign_in_that_reads_nothing_is_told_from_a_calendar_not_for_us(
+    outlook: Outlook,
+) -> None:
+    outlook.twin.switchboard.answer("events.delta", 403)
+    with pytest.raises(errors.Gone):
+        await outlook.changes()
+
+    everything = outlook.twin.switchboard.answer("*", 403, times=None)
+    with pytest.raises(errors.AccessLost):
+        await outlook.changes()
+    assert everything.struck == 2

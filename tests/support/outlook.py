@@ -1,9 +1,11 @@
 """The system from Outlook to the tables: its twin, a database, a worker's handlers."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from http import HTTPStatus
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -72,6 +74,11 @@ class OutlookWorld(World):
         await self.change(calendar_id, sync_enabled=True, **columns)
         return calendar_id
 
+    async def sign_in_with(self, calendar_id: UUID, *, scopes: Sequence[str]) -> None:
+        """Connect the account of a calendar anew, granting only so much."""
+        connection = await self.connection(calendar_id)
+        await self.store_grant(connection["id"], self.account.sign_in(scopes=scopes))
+
 
 @asynccontextmanager
 async def make_outlook(
@@ -80,9 +87,13 @@ async def make_outlook(
     *,
     still: bool = False,
     behaviour: Behaviour | None = None,
+    backwards: bool = False,
     **settings: str,
 ) -> AsyncIterator[OutlookWorld]:
-    """Everything in process; with `still` the time stands until it is moved."""
+    """Everything in process; with `still` the time stands until it is moved.
+
+    Backwards, what a page shows comes last one first.
+    """
     clock = ManualClock(datetime.now(UTC)) if still else SystemClock()
     if still:
         await DatabaseClock(database).set(clock.now())
@@ -102,11 +113,33 @@ async def make_outlook(
     try:
         async with (
             MicrosoftTwin(clock, behaviour) as twin,
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(app=twin)) as http,
+            httpx2.AsyncClient(transport=_transport(twin, backwards)) as http,
         ):
             yield OutlookWorld(database, pool, twin, http, worker_settings, clock)
     finally:
         await pool.close()
+
+
+class Backwards(httpx2.AsyncBaseTransport):
+    """Turns the items of each page round: their order is promised to nobody."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._inner.handle_async_request(request)
+        body = await response.aread()
+        if "/delta" in request.url.path and response.status_code == HTTPStatus.OK:
+            page = json.loads(body)
+            body = json.dumps({**page, "value": page["value"][::-1]}).encode()
+        headers = {"content-type": "application/json"}
+        kept = {**response.headers, **headers, "content-length": str(len(body))}
+        return httpx2.Response(response.status_code, headers=kept, content=body)
+
+
+def _transport(twin: MicrosoftTwin, backwards: bool) -> httpx2.AsyncBaseTransport:
+    transport = httpx2.ASGITransport(app=twin)
+    return Backwards(transport) if backwards else transport
 
 
 async def synced(world: OutlookWorld, calendar: Calendar, **columns: Any) -> UUID:

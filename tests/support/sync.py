@@ -80,7 +80,10 @@ class World:
 
     async def sign_in(self, connection_id: UUID, account: Account) -> None:
         """Store tokens of a fresh grant."""
-        grant = account.sign_in()
+        await self.store_grant(connection_id, account.sign_in())
+
+    async def store_grant(self, connection_id: UUID, grant: Any) -> None:
+        """Store tokens, as the OAuth callback would."""
         tokens = StoredTokens(
             access_token=grant.access_token,
             refresh_token=grant.refresh_token,

@@ -30,7 +30,7 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Send the first item of a delta once more at its end."""
 
     delta_page_size: int = 50
-    """Items on a page of a delta, where odata.maxpagesize asks for no less."""
+    """Items on a page of a delta, unless odata.maxpagesize asks for fewer."""
 
     instances_page_size: int = 10
     """Items on a page of instances, whatever is asked for."""

@@ -23,6 +23,7 @@ from local_stack.twins.microsoft.presentation import Snapshot, removed, taken
 from local_stack.twins.microsoft.state import CalendarState, EventRecord, Store
 
 ROUNDS_KEPT = 500
+MOST_ON_A_PAGE = 999
 
 Token = TypeVar("Token")
 
@@ -200,7 +201,7 @@ class Deltas:
             window.end,
             self._store.clock.now(),
         )
-        most = min(size or self._behaviour.delta_page_size, 999)
+        most = min(size or MOST_ON_A_PAGE, self._behaviour.delta_page_size)
         round_ = Round(calendar.id, _pages(groups, most), _write(token))
         key = secrets.token_hex(8)
         self._rounds[key] = round_
