@@ -294,52 +294,85 @@ stable
 set search_path = ''
 as $$
 #variable_conflict use_column
+declare
+  -- Why a booking was moved is not why its successor was cancelled.
+  v_its_own constant text := 'cancellation';
+  v_handed_on constant bigint := ~(1::bigint << array_position(sync.booking_fields(), v_its_own));
 begin
   return query
-  with ranked as (
+  with telling as (
     select
-      line.chain, line.depth, spoken.told_key, spoken.digest, spoken.source, spoken.as_of,
-      spoken.told,
-      dense_rank() over by_age as rank,
-      count(*) over (by_age groups between current row and current row) > 1 as is_tied,
-      bit_or(spoken.told) over (by_age groups between unbounded preceding and 1 preceding)
-        as told_later
+      line.chain, line.depth, spoken.told_key, spoken.digest, spoken.source, spoken.version,
+      spoken.as_of,
+      case when line.depth = 0 then spoken.told else spoken.told & v_handed_on end as told
     from unnest(p_spoken) as spoken
     join unnest(p_keys) as line on line.key = spoken.key
     where line.depth is not null
+  ),
+
+  ranked as (
+    select
+      telling.*,
+      dense_rank() over by_age as rank,
+      count(*) over (by_age groups between current row and current row) > 1 as is_tied,
+      coalesce(
+        bit_or(telling.told) over (by_age groups between unbounded preceding and 1 preceding), 0
+      ) as told_later
+    from telling
     window by_age as (
-      partition by line.chain, line.depth, spoken.source
-      order by spoken.version collate "C" desc, spoken.as_of desc
+      partition by telling.chain, telling.depth, telling.source
+      order by telling.version collate "C" desc, telling.as_of desc
     )
   ),
 
-  -- Most say nothing that a later one does not say too: they need not be read.
-  needed as materialized (
-    select ranked.* from ranked
-    where ranked.told & ~coalesce(ranked.told_later, 0) <> 0
+  seen_from_now as (
+    select
+      ranked.*,
+      coalesce(
+        bit_or(ranked.told) over (
+          partition by ranked.chain order by ranked.depth
+          groups between unbounded preceding and 1 preceding
+        ), 0
+      ) as told_nearer
+    from ranked
+    where ranked.told & ~ranked.told_later <> 0
   ),
 
-  telling as (
+  -- Most say nothing that a later one, or a later key, does not say too: they need not be read.
+  needed as materialized (
+    select found.*, count(*) over (partition by found.chain) = 1 as is_alone
+    from seen_from_now as found
+    where found.told & ~found.told_later & ~found.told_nearer <> 0
+  ),
+
+  read as materialized (
     select
-      needed.chain, needed.depth, needed.source, needed.as_of, needed.rank,
-      field.name collate "C" as name, field.value,
-      case when needed.is_tied then field.value::text end as as_text
+      needed.chain, needed.depth, needed.source, needed.as_of, needed.rank, needed.is_tied,
+      needed.is_alone,
+      case when needed.depth = 0 then told.fields else told.fields - v_its_own end as fields
     from needed
     join sync.told_bookings as told
       on told.key = needed.told_key and told.digest = needed.digest
-    cross join lateral jsonb_each(told.fields) as field (name, value)
     where told.connection_id = p_connection_id
       and told.key = any (array(select asked.told_key from needed as asked))
-      -- Why a booking was moved is not why its successor was cancelled.
-      and (needed.depth = 0 or field.name <> 'cancellation')
+  ),
+
+  each_field as (
+    select
+      read.chain, read.depth, read.source, read.as_of, read.rank,
+      field.name collate "C" as name, field.value,
+      case when read.is_tied then field.value::text end as as_text
+    from read
+    cross join lateral jsonb_each(read.fields) as field (name, value)
+    where not read.is_alone
   ),
 
   latest as (
-    select distinct on (telling.chain, telling.depth, telling.name, telling.source) telling.*
-    from telling
+    select distinct on (told.chain, told.name, told.depth, told.source) told.*
+    from each_field as told
     order by
-      telling.chain, telling.depth, telling.name, telling.source, telling.rank,
-      telling.as_text collate "C" desc
+      told.chain, told.name, told.depth, told.source, told.rank,
+      told.as_text collate "C" desc
   ),
 
   chosen as (
@@ -351,7 +384,11 @@ begin
 
   select chosen.chain, jsonb_object_agg(chosen.name, chosen.value)
   from chosen
-  group by chosen.chain;
+  group by chosen.chain
+  union all
+  select read.chain, read.fields
+  from read
+  where read.is_alone;
 end;
 $$;
 comment on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[]) is

@@ -1,41 +1,39 @@
 """However bookings are told, the tables add them up as the reference does."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from providers.bookings import (
     FIELDS,
-    Answer,
     Booking,
-    Cancellation,
     NoShow,
-    Seats,
 )
 from providers.calcom import bookings as calcom
 from providers.calendly import bookings as calendly
 from providers.model import Malformed, Provider
+from tests.support.any_bookings import T0, Row, tellings
 from tests.support.booking_bodies import CalcomLife, CalendlyLife
 from tests.support.booking_join import Joined, join
 from tests.support.builders import make_organization
 from tests.support.sessions import Connection
 
-Row = dict[str, Any]
 Read = Callable[[str], list[Booking] | Malformed]
 
 NOTHING = msgspec.Raw(b"{}")
-T0 = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
 
 unhurried = settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -83,6 +81,10 @@ class Told:
         )
         return [{**row, "fields": json.loads(row["fields"])} for row in rows]
 
+    def speak_as(self, database: Connection) -> None:
+        """Tell and join over another connection from now on."""
+        self._database = database
+
     async def rows(self) -> list[Any]:
         return await self._database.fetch(
             """
@@ -123,115 +125,6 @@ def projected(rows: Iterable[Row]) -> list[Row]:
         (row for row in rows if "starts_at" in row["fields"]),
         key=lambda row: row["current_key"],
     )
-
-
-moments = st.integers(0, 3).map(lambda hours: T0 + timedelta(hours=hours))
-emails = st.sampled_from(["a@example.com", "B@example.com", "ö@example.com"])
-marks = st.builds(
-    NoShow, email=st.none() | emails.map(str.upper), marked=st.booleans(), at=moments
-)
-texts = st.sampled_from(["", "a", 'a"', "b\n", "ß", "aa"])
-names = st.sampled_from(["a", "bb", "ba", "ccc", "é"])
-fields = st.fixed_dictionaries(
-    {},
-    optional={
-        "title": texts,
-        "starts_at": moments,
-        "attendee_email": emails,
-        "link_pending": st.booleans(),
-        "guests": st.lists(emails, max_size=2),
-        "answers": st.lists(st.builds(Answer, texts, texts, texts), max_size=2),
-        "metadata": st.dictionaries(names, texts, max_size=2),
-        "cancellation": st.builds(Cancellation, texts),
-        "sequence": st.integers(0, 11),
-        "seats": st.builds(Seats, limit=st.integers(1, 2)),
-        "series_id": texts,
-    },
-)
-slots = st.sampled_from(["u1", "u2"])
-people = st.sampled_from(["#a@example.com", "#b@example.com"])
-plain = st.sampled_from(["k1", "k2", "k3", "k4"])
-seats = st.sampled_from(["#s1", "#s2"])
-keys = plain | slots | st.builds(str.__add__, slots, people | seats)
-
-
-@st.composite
-def identities(draw: st.DrawFn) -> Row:
-    slot = draw(slots)
-    match draw(st.sampled_from(["plain", "shared", "seat", "weak", "whole", "bare"])):
-        case "plain":
-            return {"key": draw(plain)}
-        case "shared":
-            return {"key": draw(plain), "slot_id": "e1"}
-        case "seat":
-            seat = draw(seats)
-            weak = draw(st.none() | people)
-            return {
-                "key": slot + seat,
-                "seat_id": seat,
-                "slot_id": slot,
-                "weak_key": weak and slot + weak,
-            }
-        case "weak":
-            weak = slot + draw(people)
-            return {"key": weak, "weak_key": weak, "slot_id": slot}
-        case "whole":
-            return {"key": slot, "slot_id": slot, "whole_slot": True}
-        case _:
-            return {"key": draw(slots | plain), "whole_slot": True}
-
-
-@st.composite
-def messages(draw: st.DrawFn) -> Booking:
-    identity = draw(identities())
-    is_bare = identity.get("whole_slot") and "slot_id" not in identity
-    return Booking(
-        provider=Provider.CALCOM,
-        provider_id=identity["key"].split("#")[0],
-        source=draw(st.sampled_from(["delivery", "delivery", "fetch"])),
-        version=draw(st.sampled_from(["", "1", "2"])),
-        as_of=draw(st.none() | moments),
-        supersedes=draw(st.none() | keys),
-        superseded_by=draw(st.none() | st.none() | keys),
-        state=draw(
-            st.sampled_from([None, "pending", "accepted", "rejected", "cancelled"])
-        ),
-        phase=draw(st.sampled_from([None, None, "started", "ended"])),
-        no_shows=draw(st.lists(marks, max_size=2)),
-        **identity,
-        **({} if is_bare else draw(fields)),
-    )
-
-
-@st.composite
-def again(draw: st.DrawFn, booking: Booking) -> Booking:
-    """The same words, told at another time."""
-    return msgspec.structs.replace(
-        booking,
-        version=draw(st.sampled_from(["", "1", "2", "3"])),
-        as_of=draw(st.none() | moments),
-        no_shows=[
-            msgspec.structs.replace(mark, at=draw(moments)) for mark in booking.no_shows
-        ],
-        trigger="SWEPT",
-    )
-
-
-@st.composite
-def tellings(draw: st.DrawFn) -> list[list[Booking]]:
-    """Batches in which messages come once, twice, and at other times."""
-    told = draw(st.lists(messages(), min_size=1, max_size=10))
-    told += draw(st.lists(st.sampled_from(told), max_size=3))
-    told += [
-        draw(again(draw(st.sampled_from(told)))) for _ in range(draw(st.integers(0, 3)))
-    ]
-    told = draw(st.permutations(told))
-    batches: list[list[Booking]] = [[]]
-    for booking in told:
-        if batches[-1] and draw(st.booleans()):
-            batches.append([])
-        batches[-1].append(booking)
-    return batches
 
 
 @given(batches=tellings())
@@ -307,9 +200,7 @@ async def test_a_move_whose_middle_is_not_told_yet_is_one_booking(
     await told.tell(bookings)
     (joined,) = await told.joined()
     assert joined["current_key"] == life.uri
-    assert joined["fields"]["starts_at"] == bookings[-1].told()[
-        "starts_at"
-    ].isoformat().replace("+00:00", "Z")
+    assert joined["fields"]["starts_at"] == msgspec.to_builtins(life.start)
 
 
 async def test_sweeping_the_same_bookings_for_ever_keeps_what_is_kept_of_them(
@@ -366,11 +257,49 @@ async def test_the_database_knows_every_field_of_a_booking(
     assert await database.fetchval("select sync.booking_fields()") == list(FIELDS)
 
 
-async def test_the_engine_may_tell_and_join_and_nobody_else_may(
-    connect: Callable[..., Any], database: Connection
+async def test_the_engine_may_tell_and_join_and_nobody_else_of_ours_may(
+    connect: Callable[..., Awaitable[Connection]], database: Connection
 ) -> None:
-    engine = await connect(role="sync_engine")
     told = await Told.create(database)
-    told._database = engine
+    told.speak_as(await connect(role="sync_engine"))
     await told.tell(calcom_life())
     assert len(await told.joined()) == 1
+    for role in ("sync_worker", "webhook_ingest", "authenticated"):
+        told.speak_as(await connect(role=role))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await told.joined()
+
+
+def moved(booking: Booking, place: int) -> Booking:
+    """The same of another booking."""
+
+    def named(key: str | None) -> str | None:
+        return key and f"{place}/{key}"
+
+    return msgspec.structs.replace(
+        booking,
+        key=f"{place}/{booking.key}",
+        supersedes=named(booking.supersedes),
+        superseded_by=named(booking.superseded_by),
+    )
+
+
+async def test_hundreds_of_bookings_are_told_and_joined_in_one_call(
+    database: Connection,
+) -> None:
+    lives = [calendly_life(), calcom_life()]
+    bookings = [
+        moved(booking, place)
+        for place in range(300)
+        for booking in lives[place % len(lives)]
+    ]
+    told = await Told.create(database)
+    await told.tell(bookings[:1000])
+    began_at = time.perf_counter()
+    keys = await told.tell(bookings[1000:])
+    duration_ms = (time.perf_counter() - began_at) * 1000
+    assert await told.joined(keys) == [
+        row for row in as_rows(join(bookings)) if set(row["keys"]) & set(keys)
+    ]
+    told_now = len(bookings) - 1000
+    sys.stdout.write(f"{told_now} told and joined in {duration_ms:.0f} ms")
