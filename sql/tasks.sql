@@ -35,3 +35,7 @@ select sync.keep_partitions();
 -- name: prune_channels$
 -- Clears away channels that are over; how many.
 select sync.prune_channels();
+
+-- name: advance^
+-- Does what only time does; how many meetings are over, how many have begun, and what comes next.
+select completed, moved, next_at from sync.advance(:task_id, :lease);

@@ -14,6 +14,7 @@ import structlog
 from runtime.clock import SystemClock
 from runtime.pool import connect, open_pool
 from runtime.settings import WorkerSettings
+from worker.advance import Advance
 from worker.connections import Connections
 from worker.dispatcher import Dispatcher, Pace
 from worker.handler import Handler
@@ -112,6 +113,7 @@ def all_handlers(
     """Every kind of task that this worker claims, and who does it."""
     connections = Connections(http, pool, settings, SystemClock())
     return {
+        "advance": Advance(pool),
         "ingest": Ingest(pool, connections),
         "keep": Keep(pool),
         "pull": Pull(pool, connections),

@@ -22,12 +22,14 @@ create unlogged table sync.pipeline_news (
   clients uuid [],
   happenings sync.happening [],
   advance_at timestamptz,
+  put_off uuid [],
   primary key (transaction_id, place)
 );
 comment on table sync.pipeline_news is
 'What statements of transactions under way did to meetings and clients. Emptied before each of them commits.';
 comment on column sync.pipeline_news.clients is 'Whose meetings were changed.';
 comment on column sync.pipeline_news.advance_at is 'When the first of the changed meetings is over.';
+comment on column sync.pipeline_news.put_off is 'Completed meetings that were over, and were moved to a time to come.';
 alter table sync.pipeline_news enable row level security;
 grant select, insert, delete on sync.pipeline_news to sync_engine;
 
@@ -88,12 +90,14 @@ declare
 begin
   with changed as materialized (
     select
-      new_row.client_id, old_row.client_id as old_client_id, new_row.status, new_row.ends_at,
+      new_row.id, new_row.client_id, old_row.client_id as old_client_id, new_row.status, new_row.ends_at,
       new_row.merged_into is null and new_row.deleted_at is null as lives,
       -- Whether this client had it, in this state, before.
       old_row.client_id is not distinct from new_row.client_id
       and old_row.merged_into is null and old_row.deleted_at is null as was_theirs,
-      old_row.status as old_status
+      old_row.status as old_status,
+      new_row.status = 'completed' and old_row.status = 'completed'
+      and old_row.ends_at <= v_now and new_row.ends_at > v_now as is_put_off
     from new_rows as new_row
     join old_rows as old_row on old_row.id = new_row.id
     where (
@@ -107,7 +111,8 @@ begin
 
   told as (
     select
-      changed.client_id, changed.old_client_id, changed.lives, changed.status, changed.ends_at,
+      changed.id, changed.client_id, changed.old_client_id, changed.lives, changed.status,
+      changed.ends_at, changed.is_put_off,
       case
         when not changed.lives or changed.client_id is null then null
         when changed.status in ('scheduled', 'confirmed') then case
@@ -126,7 +131,7 @@ begin
     from changed
   )
 
-  insert into sync.pipeline_news (clients, happenings, advance_at)
+  insert into sync.pipeline_news (clients, happenings, advance_at, put_off)
   select
     (
       select array_agg(distinct whose.client_id)
@@ -139,7 +144,8 @@ begin
     ),
     array_agg((told.client_id, told.kind, told.at)::sync.happening)
     filter (where told.kind is not null),
-    min(told.ends_at) filter (where told.lives and told.status in ('scheduled', 'confirmed'))
+    min(told.ends_at) filter (where told.lives and told.status in ('scheduled', 'confirmed')),
+    array_agg(told.id) filter (where told.is_put_off)
   from told
   having count(*) > 0;
   return null;
@@ -366,6 +372,33 @@ revoke all on function sync.request_advance(timestamptz) from public;
 grant execute on function sync.request_advance(timestamptz) to sync_engine;
 grant select (kind, subject_id, run_at, lease, again_at) on sync.tasks to sync_engine;
 
+-- What time completed and somebody puts off is to come again. What a person or a booking completed
+-- is not: history tells.
+
+create function sync.reopen_meetings(p_meetings uuid [])
+returns void
+language sql
+set search_path = ''
+as $$
+  update public.meetings as meeting
+  set status = last.was, version = meeting.version + 1
+  from (
+    select distinct on (history.meeting_id)
+      history.meeting_id, history.side, history.changes #>> '{status,from}' as was
+    from public.meeting_history as history
+    where history.meeting_id = any (p_meetings) and history.changes ? 'status'
+    order by history.meeting_id, history.id desc
+  ) as last
+  where meeting.id = any (p_meetings) and meeting.id = last.meeting_id
+    and meeting.status = 'completed' and last.side = 'engine'
+    and last.was in ('scheduled', 'confirmed')
+$$;
+comment on function sync.reopen_meetings(uuid[]) is
+'Gives completed meetings that were put off the status they had before their time was over, unless it was not time that completed them.';
+revoke all on function sync.reopen_meetings(uuid[]) from public;
+grant execute on function sync.reopen_meetings(uuid[]) to sync_engine;
+grant select on public.meeting_history to sync_engine;
+
 create function sync.settle_pipeline()
 returns trigger
 language plpgsql
@@ -377,11 +410,12 @@ declare
   v_happenings sync.happening[];
   v_advance_at timestamptz;
   v_next timestamptz;
+  v_put_off uuid[];
 begin
   with taken as (
     delete from sync.pipeline_news as news
     where news.transaction_id = pg_current_xact_id()
-    returning news.clients, news.happenings, news.advance_at
+    returning news.clients, news.happenings, news.advance_at, news.put_off
   )
 
   select
@@ -393,8 +427,16 @@ begin
       select array_agg((told.client_id, told.kind, told.at)::sync.happening)
       from taken cross join lateral unnest(taken.happenings) as told
     ),
-    (select min(taken.advance_at) from taken)
-  into v_clients, v_happenings, v_advance_at;
+    (select min(taken.advance_at) from taken),
+    (
+      select array_agg(whose.meeting_id)
+      from taken cross join lateral unnest(taken.put_off) as whose (meeting_id)
+    )
+  into v_clients, v_happenings, v_advance_at, v_put_off;
+
+  if v_put_off is not null then
+    perform sync.reopen_meetings(v_put_off); -- which is noted, and settled after this
+  end if;
 
   if v_clients is not null then
     v_next := sync.write_pipeline(v_clients, v_happenings);

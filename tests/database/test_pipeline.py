@@ -337,7 +337,9 @@ async def test_who_write_the_same_clients_in_any_order_do_not_deadlock(
                     await change(session, meeting, starts_at=NOW + round_ * DAY / 99)
 
     sessions = [await connect(), await connect()]
-    await asyncio.gather(work(meetings[::2], sessions[0]), work(meetings[1::2], sessions[1]))
+    await asyncio.gather(
+        work(meetings[::2], sessions[0]), work(meetings[1::2], sessions[1])
+    )
     await assert_true(database)
 
 
@@ -350,7 +352,9 @@ async def test_what_means_nothing_to_the_pipeline_writes_nothing(
     meeting = await make_meeting(database, organization, NOW + DAY, client_id=client)
     before = await database.fetch("select xmin, xmax, ctid from public.pipeline")
     await change(database, meeting, title="Other", location="Room 2")
-    assert await database.fetch("select xmin, xmax, ctid from public.pipeline") == before
+    assert (
+        await database.fetch("select xmin, xmax, ctid from public.pipeline") == before
+    )
     task = await advance_task(database)
     await change(database, meeting, starts_at=NOW + DAY + timedelta(minutes=1))
     assert await advance_task(database) == task
