@@ -10,12 +10,15 @@ select sync.name_account(:task_id, :lease, :connection_id, :provider_account_id)
 -- name: open_deliveries
 select
   opened.delivery_id,
-  opened.body
+  opened.body,
+  opened.again
 from sync.open_deliveries(:connection_id, :most) as opened;
 
 -- name: apply_bookings^
 select *
-from sync.apply_bookings(:task_id, :lease, :connection_id, :bookings::jsonb);
+from sync.apply_bookings(
+  :task_id, :lease, :connection_id, :bookings::jsonb, p_again => :again
+);
 
 -- name: settle_deliveries!
 select sync.settle_deliveries(:deliveries::jsonb);

@@ -110,7 +110,7 @@ class Asker:
         found = page.bookings
         if since is None:
             found = [one for one in found if _starts_after(one, sweep["sweep_from"])]
-        await self._teller.tell_answers(found)
+        await self._teller.tell_answers(found, again=since is None)
         if page.next_page_token is None:
             await queries.bookings.end_sweep(self._pool, **self._fence)
         else:

@@ -37,6 +37,7 @@ class Message(msgspec.Struct):
 
     delivery: int | None
     bookings: list[Booking]
+    again: bool = False  # it was looked at before
     state: State = "done"
     error: str | None = None
 
@@ -47,16 +48,17 @@ class Message(msgspec.Struct):
         return {"id": self.delivery, "state": self.state, "error": self.error}
 
 
-def read_delivery(provider: Provider, delivery: int, body: str | None) -> Message:
+def read_delivery(provider: Provider, row: asyncpg.Record) -> Message:
     """Understand a stored delivery."""
+    delivery, body = row["delivery_id"], row["body"]
     read = BOOKING_READERS[provider](body or "")
     if isinstance(read, Malformed):
         message = Message(delivery, [])
         message.fail(read.reason)
         return message
     if not read:
-        return Message(delivery, [], "ignored", NO_BOOKING)
-    return Message(delivery, read)
+        return Message(delivery, [], state="ignored", error=NO_BOOKING)
+    return Message(delivery, read, row["again"])
 
 
 class Teller:
@@ -82,24 +84,26 @@ class Teller:
     async def tell_deliveries(self, rows: Sequence[asyncpg.Record]) -> None:
         """Apply stored deliveries, and settle each with what came of it."""
         with self._steps.timed("read"):
-            messages = [
-                read_delivery(self._provider, row["delivery_id"], row["body"])
-                for row in rows
-            ]
+            messages = [read_delivery(self._provider, row) for row in rows]
         unread = [one for one in messages if one.state == "failed"]
         self.counts += Counts(set_aside=len(unread))
         await self._tell(messages)
 
-    async def tell_answers(self, found: Iterable[Booking | Malformed]) -> list[Booking]:
-        """Apply what the provider answered; returns what of it could be read."""
+    async def tell_answers(
+        self, found: Iterable[Booking | Malformed], *, again: bool = False
+    ) -> list[Booking]:
+        """Apply what the provider answered; returns what of it could be read.
+
+        With `again`, what is known already is projected anew, too.
+        """
         bookings = []
         for one in found:
             if isinstance(one, Malformed):
                 self.counts += Counts(set_aside=1)
-                self._log(Message(None, [], "failed", one.reason))
+                self._log(Message(None, [], state="failed", error=one.reason))
             else:
                 bookings.append(one)
-        await self._tell([Message(None, [one]) for one in bookings])
+        await self._tell([Message(None, [one], again) for one in bookings])
         return bookings
 
     async def _tell(self, messages: list[Message]) -> None:
@@ -131,6 +135,7 @@ class Teller:
                     lease=self._task.lease,
                     connection_id=self._connection_id,
                     bookings=_json([_without_raw(booking) for _, booking in told]),
+                    again=any(one.again for one in messages),
                 )
             for refused in msgspec.json.decode(applied["refused"]):
                 if refused["place"] is not None:

@@ -58,7 +58,7 @@ comment on function sync.project_bookings(sync.batch, text, sync.joined_booking[
 
 create function sync.apply_bookings(
   p_task_id bigint, p_lease uuid, p_connection_id uuid, p_bookings jsonb,
-  p_settled jsonb default '[]'
+  p_settled jsonb default '[]', p_again boolean default false
 )
 returns table (
   created integer, updated integer, cancelled integer, unchanged integer, set_aside integer,
@@ -94,6 +94,11 @@ begin
   end if;
 
   v_keys := sync.tell_bookings(p_connection_id, p_bookings);
+  if p_again then
+    v_keys := array(
+      select distinct told.booking ->> 'key' from jsonb_array_elements(p_bookings) as told (booking)
+    );
+  end if;
   if v_keys <> '{}' then
     v_joined := array(
       select row(joined.*)::sync.joined_booking
@@ -124,8 +129,8 @@ begin
     v_set_aside, v_refused;
 end;
 $$;
-comment on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb) is
-'Applies what messages tell of a connection''s bookings (an array of providers.bookings.Booking) to mirror and meetings, and settles their deliveries with it (p_settled: [{id, state, error}]). Counts meetings created, updated and cancelled, messages that changed none, and bookings refused; refused says which and why: [{place, key, reason}]. CS001 where a later lease holds the task.';
+comment on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) is
+'Applies what messages tell of a connection''s bookings (an array of providers.bookings.Booking) to mirror and meetings, and settles their deliveries with it (p_settled: [{id, state, error}]). Counts meetings created, updated and cancelled, messages that changed none, and bookings refused; refused says which and why: [{place, key, reason}]. p_again looks at bookings of which nothing new is told, too: what was refused may not be any more. CS001 where a later lease holds the task.';
 
 do $$
 declare
@@ -153,8 +158,8 @@ end;
 $$;
 
 grant insert on public.calendars to sync_engine; -- the one of kind bookings
-revoke all on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb) from public;
-grant execute on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb) to sync_worker;
+revoke all on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) from public;
+grant execute on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) to sync_worker;
 grant create on schema sync to sync_engine; -- owning a function there needs it, for a moment
-alter function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb) owner to sync_engine;
+alter function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) owner to sync_engine;
 revoke create on schema sync from sync_engine;

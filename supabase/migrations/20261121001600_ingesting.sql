@@ -123,7 +123,7 @@ grant execute on function sync.name_account(bigint, uuid, uuid, text) to sync_wo
 -- Deliveries.
 
 create function sync.open_deliveries(p_connection_id uuid, p_limit integer default 500)
-returns table (delivery_id bigint, body text)
+returns table (delivery_id bigint, body text, again boolean)
 language plpgsql
 stable
 security definer -- as begin_ingest
@@ -134,9 +134,9 @@ declare
   v_now timestamptz := sync.clock();
 begin
   return query
-  select delivery.id, delivery.body::text
+  select delivery.id, delivery.body::text, due.again
   from (
-    select opened.delivery_id, opened.received_at
+    select opened.delivery_id, opened.received_at, opened.retry_at is not null as again
     from sync.delivery_states as opened
     where opened.connection_id = p_connection_id
       and opened.state in ('received', 'failed') and opened.kind = 'booking'
@@ -150,7 +150,7 @@ begin
 end;
 $$;
 comment on function sync.open_deliveries(uuid, integer) is
-'Booking deliveries of a connection that wait, oldest first; those that failed when their next attempt is due.';
+'Booking deliveries of a connection that wait, oldest first; those that failed when their next attempt is due. again: they were looked at before.';
 revoke all on function sync.open_deliveries(uuid, integer) from public;
 grant execute on function sync.open_deliveries(uuid, integer) to sync_worker;
 

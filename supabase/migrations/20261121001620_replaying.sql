@@ -33,7 +33,7 @@ begin
 
   replayed as (
     update sync.delivery_states as opened
-    set state = 'received', attempts = 0, retry_at = null, error = null, updated_at = v_now
+    set state = 'received', attempts = 0, retry_at = v_now, error = null, updated_at = v_now
     from wanted
     where opened.delivery_id = wanted.delivery_id
     returning opened.connection_id

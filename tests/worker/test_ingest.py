@@ -40,6 +40,17 @@ def life_of(world: IngestWorld) -> Any:
     return LIVES[world.provider]()
 
 
+def ending_early(body: str) -> str:
+    """A delivery of a booking that ends before it begins."""
+    document = json.loads(body)
+    payload = document["payload"]
+    if "scheduled_event" in payload:
+        payload["scheduled_event"]["end_time"] = "2020-01-01T00:00:00Z"
+    else:
+        payload["endTime"] = "2020-01-01T00:00:00Z"
+    return json.dumps(document)
+
+
 # From a booking to the table.
 
 
@@ -219,6 +230,31 @@ async def test_what_the_database_refuses_fails_alone(world: IngestWorld) -> None
     assert "nobody_of_that_name" in reason
     assert "Guest" not in reason
     assert len(await world.shown()) == 4
+
+
+async def test_what_makes_no_sense_fails_until_it_is_told_better(
+    world: IngestWorld,
+) -> None:
+    await world.begin_by_hand()
+    life = life_of(world)
+    await world.deliver([ending_early(life.book()[0])])
+    await world.work("ingest")
+    assert await world.states() == ["failed"]
+    assert await world.shown() == []
+    await world.advance(minutes=1)
+    await world.work("ingest")
+    assert await world.states() == ["failed"]
+
+    better = life.mark() if world.provider is Provider.CALENDLY else life.pay()
+    await world.deliver(better)
+    await world.work("ingest")
+    assert await world.states() == ["failed", "done"]
+    assert len(await world.shown()) == 1
+
+    await world.advance(minutes=6)
+    await world.work("ingest")
+    assert await world.states() == ["done", "done"]
+    assert await world.due_in() is None
 
 
 async def test_a_trigger_that_is_no_bookings_is_ignored(world: IngestWorld) -> None:
