@@ -39,7 +39,9 @@ REFUSALS = (AccessLost, Gone, RateLimited, Rejected, Unwatchable)
 # Calls that go before the one that makes a channel.
 BEFORE_ASKING = frozenset({"token", "oauth.refresh", "users.me"})
 NOT_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+# It has something of that id, or at that address.
 CONFLICT = 409
+CONFLICTS = frozenset({"channelIdNotUnique", "alreadyExists"})
 BY_HAND = "its webhook was registered by hand"
 TAKEN = "another account has the only channel that the provider allows"
 ABANDONED = "a channel that nobody listens to was in the way, and is stopped"
@@ -306,6 +308,7 @@ def _never_landed(error: ProviderError) -> bool:
     """Whether the provider has certainly nothing of the channel's id."""
     if error.operation in BEFORE_ASKING or error.reason in NOT_CONNECTED:
         return True
-    # Of a conflict nobody knows with whom; some refusals are our own, of an answer.
-    is_told = error.status is not None and error.status != CONFLICT
-    return is_told and isinstance(error, REFUSALS)
+    if error.status == CONFLICT or error.reason in CONFLICTS:
+        return False
+    # Without a status the refusal is our own, of what the provider answered.
+    return isinstance(error, REFUSALS) and error.status is not None

@@ -169,12 +169,26 @@ create table sync.channel_state (
   channel_id uuid primary key references public.calendar_watch_channels (id) on delete cascade,
   resource_id text,
   hello_at timestamptz,
-  renew_at timestamptz
+  renew_at timestamptz,
+  key_id text,
+  address text,
+  unused boolean not null default false,
+  heard_as uuid
 );
 comment on table sync.channel_state is
 'What is known of a channel beyond its public row: the provider''s hello, and when to renew.';
 comment on column sync.channel_state.resource_id is
 'From the hello: lets a channel be stopped whose creation was never answered.';
+
+comment on column sync.channel_state.key_id is
+'The key of SUPACAL_SECRET_KEYS that the channel''s secret was made with; null = none of them.';
+comment on column sync.channel_state.address is
+'Where its deliveries were asked for, without what names the channel.';
+comment on column sync.channel_state.unused is
+'The provider has certainly nothing of this id: the next attempt may take it.';
+comment on column sync.channel_state.heard_as is
+'The channel, of another calendar that is the same one at the provider, whose id the deliveries bear: the provider takes no second.';
+create index channel_state_heard_as on sync.channel_state (heard_as) where heard_as is not null;
 
 create table sync.credentials (
   connection_id uuid primary key references public.calendar_connections (id) on delete cascade,

@@ -3,20 +3,6 @@
 -- A channel's row is committed as pending before the provider is called: a hello or a change
 -- that beats the provider's answer is then not a stranger's.
 
-alter table sync.channel_state add column key_id text;
-comment on column sync.channel_state.key_id is
-'The key of SUPACAL_SECRET_KEYS that the channel''s secret was made with; null = none of them.';
-alter table sync.channel_state add column address text;
-comment on column sync.channel_state.address is
-'Where its deliveries were asked for, without what names the channel.';
-alter table sync.channel_state add column unused boolean not null default false;
-comment on column sync.channel_state.unused is
-'The provider has certainly nothing of this id: the next attempt may take it.';
-alter table sync.channel_state add column heard_as uuid;
-comment on column sync.channel_state.heard_as is
-'The channel, of another calendar that is the same one at the provider, whose id the deliveries bear: the provider takes no second.';
-create index channel_state_heard_as on sync.channel_state (heard_as) where heard_as is not null;
-
 -- Without a channel polling carries a calendar, often at first.
 
 create function sync.lose_channel(p_calendar_id uuid)

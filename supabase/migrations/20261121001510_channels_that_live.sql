@@ -193,7 +193,7 @@ begin
   join public.calendars as calendar on calendar.id = found.calendar_id
   join public.calendar_connections as connection on connection.id = calendar.connection_id
   where mine.id = p_channel_id
-  for key share of found;
+  for share of found; -- its end waits for us, and then knows who listened
   if v_is_own then
     verdict := 'adopted';
     renew_at := sync.make_live(p_found_id, p_resource_id, p_expires_at, null);

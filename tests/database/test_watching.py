@@ -1,12 +1,17 @@
 """Promises of the database to a watch: who is asked to read, and what a channel is."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
 import pytest
 
 from tests.support.builders import make_calendar, make_connection, make_organization
+from tests.support.eventually import eventually
 from tests.support.sessions import Connection
 from tests.support.tasks import claim
+
+Connect = Callable[..., Awaitable[Connection]]
 
 NOW = "sync.clock()"
 
@@ -166,6 +171,64 @@ async def test_only_what_was_never_used_is_opened_again(database: Connection) ->
     second = await attempt(unused=True)
     assert second != first
     assert await attempt(unused=True) == second
+
+
+async def test_who_lends_a_channel_and_ends_it_meanwhile_has_the_borrower_told(
+    database: Connection, connect: Connect
+) -> None:
+    email = f"{uuid4().hex}@example.org"
+    calendars, held, channels = [], [], []
+    for _ in range(2):
+        connection_id = await make_connection(
+            database,
+            await make_organization(database),
+            provider="microsoft",
+            account_email=email,
+        )
+        calendar_id = await make_calendar(
+            database, connection_id, provider_calendar_id="shared", sync_enabled=True
+        )
+        (task,) = await claim(database, kinds=("watch",))
+        held.append((task["task_id"], task["lease"]))
+        calendars.append(calendar_id)
+        channels.append(
+            await database.fetchval(
+                "select sync.open_channel($1, $2, $3, 'k1', 'https://hooks.test')",
+                *held[-1],
+                calendar_id,
+            )
+        )
+    borrower, lender = await connect(), await connect()
+
+    async with borrower.transaction():
+        verdict = await borrower.fetchval(
+            "select verdict from sync.adopt_channel($1, $2, $3, $4, 'sub', null)",
+            *held[1],
+            channels[1],
+            channels[0],
+        )
+        ending = asyncio.ensure_future(
+            lender.execute(
+                "select sync.close_channel($1, $2, $3, 'stopped', null, false)",
+                *held[0],
+                channels[0],
+            )
+        )
+        await eventually(lambda: is_waiting(database))
+    await ending
+
+    assert verdict == "borrowed"
+    again = "select again_lane from sync.tasks where id = $1"
+    assert await database.fetchval(again, held[1][0]) == 1
+
+
+async def is_waiting(database: Connection) -> bool:
+    """Whether somebody waits for a lock in this database."""
+    waiting: bool = await database.fetchval(
+        "select exists (select 1 from pg_stat_activity "
+        "where datname = current_database() and wait_event_type = 'Lock')"
+    )
+    return waiting
 
 
 async def test_workers_cannot_make_a_channel_live_without_a_lease(

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
-from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 
 from local_stack.twins.google import PushRecord
+from runtime.sealing import Keyring
+from tests.support.channels import gaps, rows
 from tests.support.events import coming
 from tests.support.eventually import eventually
 from tests.support.sync import World, assert_mirrors, receiving, synced
@@ -28,24 +29,6 @@ async def still_pushed(still_world: World, database_url: str) -> AsyncIterator[W
     """The same, where time stands."""
     async with receiving(still_world, database_url):
         yield still_world
-
-
-async def rows(world: World, calendar_id: UUID) -> list[Any]:
-    channels: list[Any] = await world.database.fetch(
-        "select channel.*, state.hello_at, state.renew_at "
-        "from public.calendar_watch_channels as channel "
-        "left join sync.channel_state as state on state.channel_id = channel.id "
-        "where calendar_id = $1 order by created_at, id",
-        calendar_id,
-    )
-    return channels
-
-
-async def gaps(world: World) -> list[Any]:
-    found: list[Any] = await world.database.fetch(
-        "select gap, reason from public.sync_coverage_gaps"
-    )
-    return found
 
 
 def live(world: World) -> list[str]:
@@ -236,6 +219,54 @@ async def test_a_refused_channel_has_failed_and_says_why(
     assert task["due_in"] <= timedelta(0)
     assert (await world.watch(calendar_id)).outcome
     assert await gaps(world) == []
+
+
+async def test_what_google_refused_is_tried_again_as_the_same_channel(
+    world: World,
+) -> None:
+    calendar_id = await world.switch_on()
+    world.twin.switchboard.answer(
+        "events.watch", 400, reason="push.webhookUrlNotHttps", times=2
+    )
+
+    for _ in range(2):
+        assert (await world.watch(calendar_id)).error
+    assert (await world.watch(calendar_id)).outcome
+
+    assert await world.channels(calendar_id) == ["active"]
+
+
+async def test_an_id_that_google_knows_is_never_used_again(still_world: World) -> None:
+    world = still_world
+    calendar_id = await world.switch_on()
+    world.twin.switchboard.answer("events.watch", 400, reason="channelIdNotUnique")
+
+    assert (await world.watch(calendar_id)).error
+    await world.advance(seconds=1)
+    assert (await world.watch(calendar_id)).outcome
+
+    assert await world.channels(calendar_id) == ["failed", "active"]
+
+
+async def test_with_a_new_key_a_channel_is_made_with_it_when_its_time_comes(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar_id = await world.switch_on()
+    await world.work()
+    keys = world.settings.supacal_secret_keys.get_secret_value()
+    world.settings = world.settings.model_copy(
+        update={"supacal_secret_keys": SecretStr(f"{Keyring.generate('k2')},{keys}")}
+    )
+    vars(world.settings).pop("keyring")  # of the settings it was copied from
+    await world.advance(days=5)
+
+    await world.work("watch")
+
+    assert await world.channels(calendar_id) == ["stopped", "active"]
+    [_, made] = await rows(world, calendar_id)
+    assert made["key_id"] == "k2"
+    assert live(world) == [str(made["id"])]
 
 
 async def test_a_calendar_that_cannot_be_watched_is_polled_hourly_and_says_so(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 
 from local_stack.twins.microsoft.subscriptions import Subscription
@@ -308,6 +309,23 @@ async def test_what_outlook_refused_is_tried_again_as_the_same_channel(
     assert (await world.watch(calendar_id)).error
     assert await statuses(world, calendar_id) == ["failed"]
 
+    assert (await world.watch(calendar_id)).outcome
+
+    assert await statuses(world, calendar_id) == ["active"]
+
+
+async def test_what_never_reached_outlook_is_tried_again_as_the_same_channel(
+    world: WatchedWorld,
+) -> None:
+    calendar_id = await world.switch_on(world.account.primary)
+    inside, graph = world.http, world.settings.microsoft_api_url
+    async with httpx2.AsyncClient() as world.http:
+        world.configure(MICROSOFT_API_URL="http://127.0.0.1:9/v1.0")
+        assert (await world.watch(calendar_id)).error
+    assert await statuses(world, calendar_id) == ["failed"]
+
+    world.http = inside
+    world.configure(MICROSOFT_API_URL=str(graph))
     assert (await world.watch(calendar_id)).outcome
 
     assert await statuses(world, calendar_id) == ["active"]
