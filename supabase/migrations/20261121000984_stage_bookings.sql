@@ -356,6 +356,8 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_lowest integer := sync.lowest_place(p_batch);
 begin
   if p_older = '{}' then
     return;
@@ -364,7 +366,7 @@ begin
     batch_id, place, origin, provider_event_id, role, status, event_id, is_known, verdict, heir_of
   )
   select
-    (p_batch).id, -row_number() over (order by older.key) - sync.lowest_place(p_batch), 'older',
+    (p_batch).id, -row_number() over (order by older.key) - v_lowest, 'older',
     older.key, 'single', 'cancelled', coalesce(event.id, gen_random_uuid()),
     event.id is not null, 'retired', older.heir_of
   from unnest(p_older) as older

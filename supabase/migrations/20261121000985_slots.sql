@@ -183,6 +183,7 @@ declare
     select min(staged.place) from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and staged.series_provider_id = any (p_slots)
   );
+  v_lowest integer := sync.lowest_place(p_batch);
   v_keys text[];
 begin
   -- A booking may name its event by the id only: other calendars have it by its iCalUID.
@@ -202,7 +203,7 @@ begin
     tied_to
   )
   select
-    (p_batch).id, -row_number() over (order by event.event_id) - sync.lowest_place(p_batch), 'slot',
+    (p_batch).id, -row_number() over (order by event.event_id) - v_lowest, 'slot',
     event.provider_event_id, 'cancelled', event.event_id, true, 'retired',
     coalesce((
       select min(seat.place) from sync.staged_events as seat

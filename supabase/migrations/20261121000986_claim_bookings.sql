@@ -97,6 +97,8 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_lowest integer := sync.lowest_place(p_batch);
 begin
   with chosen as materialized (
     select one.place, one.meetings from sync.booking_meetings(p_batch) as one
@@ -116,7 +118,7 @@ begin
   )
   select
     (p_batch).id,
-    -row_number() over (order by chosen.place, tied.meeting_id) - sync.lowest_place(p_batch),
+    -row_number() over (order by chosen.place, tied.meeting_id) - v_lowest,
     'tied', '', 'cancelled', gen_random_uuid(), 'retired', chosen.place, chosen.meetings[1],
     tied.meeting_id
   from chosen
