@@ -18,12 +18,13 @@ connection as (
 
 calendars as (
   insert into public.calendars as known (
-    connection_id, organization_id, provider_calendar_id, name, time_zone
+    connection_id, organization_id, provider_calendar_id, name, time_zone, kind
   )
-  select connection.id, connection.organization_id, entry.id, entry.name, entry.time_zone
+  select connection.id, connection.organization_id, entry.id, entry.name, entry.time_zone,
+    entry.kind
   from connection
-  cross join unnest(%(calendar_ids)s::text[], %(names)s::text[], %(time_zones)s::text[])
-    as entry (id, name, time_zone)
+  cross join unnest(%(ids)s::text[], %(names)s::text[], %(time_zones)s::text[], %(kinds)s::text[])
+    as entry (id, name, time_zone, kind)
   on conflict (connection_id, provider_calendar_id) do nothing
 )
 

@@ -6,13 +6,20 @@ from uuid import UUID
 
 import msgspec
 
+from providers.model import Provider
+
 
 class Usual:
     """Ports that are taken if they are free; the Supabase CLI has the same."""
 
     SUPABASE: Final = 54321
     API: Final = 54330
-    GOOGLE_TWIN: Final = 54331
+    TWINS: Final = {
+        Provider.GOOGLE: 54331,
+        Provider.MICROSOFT: 54332,
+        Provider.CALENDLY: 54333,
+        Provider.CALCOM: 54334,
+    }
 
 
 class User(msgspec.Struct, frozen=True):
@@ -49,7 +56,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     def environment(self, secret_keys: str) -> dict[str, str]:
         """Return the settings with which the programs run on this stack."""
-        google = self.twins["google"]
         port = self.api_url.rpartition(":")[2]
         return {
             "DATABASE_URL": self.database_url,
@@ -60,10 +66,24 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
             "SUPACAL_SECRET_KEYS": secret_keys,
             "SUPACAL_PUBLIC_URL": self.api_url,
             "SUPACAL_PORT": port,
+            **self._twins_environment(),
+        }
+
+    def _twins_environment(self) -> dict[str, str]:
+        google, microsoft = self.twins["google"], self.twins["microsoft"]
+        calendly, calcom = self.twins["calendly"], self.twins["calcom"]
+        return {
             "GOOGLE_CLIENT_ID": "local-stack",
             "GOOGLE_CLIENT_SECRET": "local-stack",
             "GOOGLE_API_URL": f"{google}/calendar/v3",
             "GOOGLE_AUTH_URL": google,
+            "MICROSOFT_CLIENT_ID": "local-stack",
+            "MICROSOFT_CLIENT_SECRET": "local-stack",
+            "MICROSOFT_API_URL": f"{microsoft}/v1.0",
+            "MICROSOFT_AUTH_URL": microsoft,
+            "CALENDLY_API_URL": calendly,
+            "CALENDLY_AUTH_URL": f"{calendly}/oauth",
+            "CALCOM_API_URL": f"{calcom}/v2",
         }
 
 
@@ -73,7 +93,7 @@ def summary(facts: Facts) -> str:
         ("Supabase", facts.supabase_url),
         ("Postgres", facts.database_url),
         ("Webhooks", facts.api_url),
-        *((f"{name.title()} twin", url) for name, url in facts.twins.items()),
+        *((f"Twin of {name}", url) for name, url in facts.twins.items()),
         *(("Signed-in user", user.email) for user in facts.users),
     ]
-    return "\n".join(f"  {name:<15} {value}" for name, value in rows)
+    return "\n".join(f"  {name:<17} {value}" for name, value in rows)

@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,8 @@ from local_stack.supabase import (
 )
 from local_stack.together import in_thread, together
 from local_stack.twin_file import TwinFile
-from local_stack.twins.google import GoogleTwin
+from local_stack.twins.all_four import Twins
+from providers.model import Provider
 from runtime.settings import StackSettings
 
 LOOK_EVERY_S = 0.5
@@ -46,8 +47,8 @@ class Stack:
     def __init__(
         self, state: State, settings: StackSettings, *, say: Callable[[str], None]
     ) -> None:
-        self.twin = GoogleTwin()
-        self.connections: list[UUID] = []
+        self.twins = Twins()
+        self.connections: dict[Provider, UUID] = {}
         self.began_at = datetime.now(UTC)
         self._state = state
         self._settings = settings
@@ -93,20 +94,20 @@ class Stack:
     async def switch_on(self) -> None:
         """Switch the demo calendars' sync on, as a user's click would."""
         if self._demo is not None:
-            await asyncio.to_thread(self._demo.switch_on, self.connections)
+            connections = list(self.connections.values())
+            await asyncio.to_thread(self._demo.switch_on, connections)
 
     async def _start(self) -> Facts:
         guard = Guard()
         self._closing.callback(guard.close)
         supabase = await self._supabase(guard)
-        google = listen(Usual.GOOGLE_TWIN)
-        self._closing.callback(google.close)
+        doors = {provider: self._listen(provider) for provider, _ in self.twins}
         facts = Facts(
             database_url=supabase.database_url,
             admin_database_url=supabase.admin_database_url,
             supabase_url=supabase.url,
             api_url=_api_url(free_port(Usual.API)),
-            twins={"google": url_of(google)},
+            twins={str(provider): url_of(door) for provider, door in doors.items()},
             anon_key=supabase.anon_key,
             service_role_key=supabase.service_role_key,
             jwt_secret=supabase.jwt_secret,
@@ -119,7 +120,7 @@ class Stack:
             is_local=self._given is None,
         )
         facts = facts.with_users(await in_thread(demo.add_users))
-        await self._open_twin(demo, google)
+        await self._open_twins(demo, doors)
         facts = await self._run_programs(facts, guard)
         self._tell_other_commands(facts)
         return facts
@@ -147,16 +148,27 @@ class Stack:
         self._programs += own.programs
         return supabase
 
-    async def _open_twin(self, demo: Demo, listener: socket.socket) -> None:
-        file = TwinFile(self._state.twin("google"), self.twin)
-        file.load(self._say)
-        connection = await in_thread(
-            lambda: demo.connect(self.twin, self._settings.supacal_shared)
+    def _listen(self, provider: Provider) -> socket.socket:
+        door = listen(Usual.TWINS[provider])
+        self._closing.callback(door.close)
+        return door
+
+    async def _open_twins(
+        self, demo: Demo, doors: Mapping[Provider, socket.socket]
+    ) -> None:
+        files = [
+            TwinFile(self._state.twin(provider), twin) for provider, twin in self.twins
+        ]
+        for file in files:
+            file.load(self._say)
+        self.connections |= await in_thread(
+            lambda: demo.connect(self.twins, self._settings.supacal_shared)
         )
-        self.connections.append(connection)
-        file.follow()
-        self._closing.callback(file.keep)
-        await self._closing.enter_async_context(serving(self.twin, listener))
+        for file in files:
+            file.follow()
+            self._closing.callback(file.keep)
+        for provider, twin in self.twins:
+            await self._closing.enter_async_context(serving(twin, doors[provider]))
 
     async def _run_programs(self, facts: Facts, guard: Guard) -> Facts:
         """Run the receiver and the worker; return the facts with the port it got."""

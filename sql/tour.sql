@@ -4,19 +4,26 @@
 -- name: calendars
 select
   calendar.id,
+  calendar.connection_id,
+  calendar.provider_calendar_id,
   calendar.last_error,
   (
-    calendar.backfill = 'complete'
-    and calendar.full_round_asked_at is null
+    calendar.full_round_asked_at is null
     and exists (
       select 1 from public.calendar_watch_channels as channel
       where channel.calendar_id = calendar.id and channel.status = 'active'
     )
-    and exists (
-      select 1 from sync.runs as run
-      where
-        run.kind = 'pull' and run.subject_id = calendar.id
-        and run.started_at >= :since and run.outcome = 'done'
+    and (
+      exists (
+        select 1 from sync.ingest_state as ingest
+        where ingest.connection_id = calendar.connection_id and ingest.swept_until >= :since
+      )
+      or calendar.backfill = 'complete' and exists (
+        select 1 from sync.runs as run
+        where
+          run.kind = 'pull' and run.subject_id = calendar.id
+          and run.started_at >= :since and run.outcome = 'done'
+      )
     )
   ) as is_read
 from public.calendars as calendar
@@ -31,7 +38,8 @@ select
   meeting.id as meeting_id,
   meeting.title,
   meeting.starts_at,
-  meeting.status
+  meeting.status,
+  meeting.attendee_email
 from public.calendar_events as event
 inner join public.meetings as meeting on event.meeting_id = meeting.id
 where event.calendar_id = :calendar_id and event.status <> 'cancelled';
@@ -40,6 +48,7 @@ where event.calendar_id = :calendar_id and event.status <> 'cancelled';
 select
   id,
   title,
+  description,
   starts_at,
   status,
   case
@@ -58,7 +67,7 @@ select
 from sync.webhook_deliveries as delivery
 inner join public.calendar_watch_channels as channel on delivery.channel_id = channel.id
 where
-  delivery.kind = 'change' and delivery.received_at >= :since
+  delivery.kind in ('change', 'booking') and delivery.received_at >= :since
   and channel.calendar_id = :calendar_id
 order by delivery.received_at
 limit 1;
@@ -72,7 +81,7 @@ select
   updated,
   cancelled
 from sync.runs
-where kind = 'pull' and subject_id = :calendar_id and started_at >= :since and outcome = 'done'
+where kind = :kind and subject_id = :subject_id and started_at >= :since and outcome = 'done'
 order by started_at
 limit 1;
 
@@ -86,8 +95,3 @@ select
 from public.calendar_events as event
 inner join public.meetings as meeting on event.meeting_id = meeting.id
 where event.calendar_id = any(:calendar_ids);
-
--- name: calendar_id$
-select id
-from public.calendars
-where connection_id = any(:connections) and provider_calendar_id = :provider_calendar_id;

@@ -1,18 +1,15 @@
-"""The way of a change, from Google Calendar to a frontend, and when it was where."""
+"""The way of a change, from a provider to a frontend, and when it was where."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from local_stack.twins.google import GoogleTwin
 from sql import queries
-
-SENT = frozenset({"delivered", "retrying"})
+from supacal.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -29,16 +26,17 @@ class Hop:
 class Trail:
     """Finds the hops of one change of one calendar."""
 
-    twin: GoogleTwin
+    stage: Stage
     database: asyncpg.Connection
-    calendar_id: UUID
-    provider_calendar_id: str
     began: datetime
 
     async def run(self) -> asyncpg.Record | None:
-        """The first pull since, once it is recorded."""
+        """The first run since that read the calendar, once it is recorded."""
         found: asyncpg.Record | None = await queries.tour.run_after(
-            self.database, calendar_id=self.calendar_id, since=self.began
+            self.database,
+            kind=self.stage.task_kind,
+            subject_id=self.stage.subject_id,
+            since=self.began,
         )
         return found
 
@@ -46,21 +44,20 @@ class Trail:
         self, committed: Sequence[datetime | None], heard_at: datetime | None
     ) -> list[Hop]:
         """Return every hop, in order; `committed` is about the meetings that fit."""
-        sent_at = self._sent_at()
         delivery = await queries.tour.first_delivery(
-            self.database, calendar_id=self.calendar_id, since=self.began
+            self.database, calendar_id=self.stage.calendar_id, since=self.began
         )
         run = await self.run()
         times = [at for at in committed if at is not None]
         return [
-            _seen("Google sends a push", sent_at),
+            _seen(self.stage.speaks, self.stage.sent_at(self.began)),
             Hop(
                 "webhook_api has stored it",
                 delivery["committed_at"] if delivery else None,
                 happened=delivery is not None,
             ),
             _seen("a worker has claimed the task", run["started_at"] if run else None),
-            _seen("Google's API has told what changed", _answered_at(run)),
+            *self._answered(run),
             Hop(
                 "Postgres has committed the meetings",
                 max(times, default=None),
@@ -69,15 +66,9 @@ class Trail:
             _seen("the frontend has been called back", heard_at),
         ]
 
-    def _sent_at(self) -> datetime | None:
-        times = [
-            push.sent_at
-            for push in self.twin.pushes.log
-            if push.sent_at >= self.began
-            and push.calendar_id == self.provider_calendar_id
-            and push.outcome in SENT
-        ]
-        return min(times, default=None)
+    def _answered(self, run: asyncpg.Record | None) -> list[Hop]:
+        name = self.stage.answers
+        return [] if name is None else [_seen(name, _answered_at(run))]
 
 
 def lines(hops: Sequence[Hop], began: datetime) -> list[str]:

@@ -1,4 +1,4 @@
-"""One change, from the click in Google Calendar to the callback in the frontend."""
+"""One change, from the click at a provider to the callback in the frontend."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,19 @@ from uuid import UUID
 
 import asyncpg
 
-from local_stack.twins.google import GoogleTwin
+from providers.model import Provider
 from sql import queries
 from supacal.frontend import Frontend
 from supacal.hops import Trail, lines
 from supacal.scenes import Scene
 from supacal.waiting import TooLate, until
+
+NAMES = {
+    Provider.GOOGLE: "Google",
+    Provider.MICROSOFT: "Outlook",
+    Provider.CALENDLY: "Calendly",
+    Provider.CALCOM: "Cal.com",
+}
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,8 @@ class Shown:
 class Performance:
     """Plays a scene, and tells what is seen of it."""
 
-    twin: GoogleTwin
     database: asyncpg.Connection
     frontend: Frontend
-    calendar_id: UUID
     patience_s: float
 
     async def play(self, scene: Scene, say: Callable[[str], None]) -> Shown:
@@ -39,24 +44,18 @@ class Performance:
         Raises:
             TooLate: a hop did not come.
         """
-        before = await until(
-            f"the meetings stood in the table ({scene.title})",
-            lambda: self._meetings(scene),
-            within_s=self.patience_s,
-        )
-        expected = set(before.values())
+        expected = set() if scene.makes_meetings else await self._expected(scene)
         how_many = f" ({len(expected)} meetings)" if len(expected) > 1 else ""
         say(f"{scene.title}{how_many}")
-        began = datetime.now(UTC)
-        trail = Trail(
-            self.twin, self.database, self.calendar_id, scene.calendar.id, began
-        )
+        trail = Trail(scene.stage, self.database, datetime.now(UTC))
         scene.act()
+        if scene.makes_meetings:
+            expected = await self._expected(scene)
         heard_at = await self._wait(trail, expected)
         states = await self._states(expected)
         fitting = [row for row in states.values() if scene.check(dict(row))]
         hops = await trail.hops([row["committed_at"] for row in fitting], heard_at)
-        for line in lines(hops, began):
+        for line in lines(hops, trail.began):
             say(line)
         if missing := [hop.name for hop in hops if not hop.happened]:
             what = ", ".join(missing)
@@ -65,11 +64,21 @@ class Performance:
         wrong = len(expected) - len(fitting)
         strangers = len(set(after.values()) - expected)
         if wrong or strangers:
-            say(f"  ✗ {wrong} not as in Google, {strangers} under new ids\n")
+            say(f"  ✗ {wrong} not as they should be, {strangers} under new ids\n")
         else:
-            say("  ✓ as in Google, under the ids they had\n")
-        took = (heard_at or began) - began
+            ids = "ids of their own" if scene.makes_meetings else "the ids they had"
+            say(f"  ✓ as {NAMES[scene.stage.provider]} has it, under {ids}\n")
+        took = (heard_at or trail.began) - trail.began
         return Shown(took, is_right=not wrong and not strangers)
+
+    async def _expected(self, scene: Scene) -> set[UUID]:
+        """Wait for the meetings that a scene is about."""
+        meetings = await until(
+            f"the meetings stood in the table ({scene.title})",
+            lambda: self._meetings(scene),
+            within_s=self.patience_s,
+        )
+        return set(meetings.values())
 
     async def _wait(self, trail: Trail, expected: set[UUID]) -> datetime | None:
         """Wait for the end of the way; None if it was not reached in time."""
@@ -90,7 +99,7 @@ class Performance:
 
     async def _meetings(self, scene: Scene) -> dict[str, UUID]:
         """The meetings that a scene is about, by the provider's id of their event."""
-        rows = queries.tour.meetings(self.database, calendar_id=self.calendar_id)
+        rows = queries.tour.meetings(self.database, calendar_id=scene.calendar_id)
         return {
             row["provider_event_id"]: row["meeting_id"]
             async for row in rows

@@ -1,13 +1,16 @@
-"""What a person does in Google Calendar during the tour."""
+"""What a person does in Google Calendar and in Outlook during the tour."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from local_stack.twins import microsoft
 from local_stack.twins.google import Calendar, Event
+from supacal.stages import Stage
 
 AHEAD = timedelta(days=120)
 FEWEST_OCCURRENCES = 3
@@ -15,6 +18,7 @@ WEEKLY = "RRULE:FREQ=WEEKLY;COUNT=20"
 NEW_TITLE = "Renamed in Google Calendar"
 
 Row = Mapping[str, Any]
+StageOf = Callable[[str], Stage]
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,18 @@ class Scene:
     """A change, which meetings it is about, and how they must look afterwards."""
 
     title: str
-    calendar: Calendar
+    stage: Stage
     act: Callable[[], object]
     concerns: Callable[[Row], bool]
     check: Callable[[Row], bool]
+    makes_meetings: bool = False
+    # The calendar whose events the meetings are found by, if not that of the stage.
+    known_by: UUID | None = None
+
+    @property
+    def calendar_id(self) -> UUID:
+        """The calendar whose events the meetings are found by."""
+        return self.known_by or self.stage.calendar_id
 
 
 @dataclass(frozen=True)
@@ -50,12 +62,12 @@ class Cast:
             _fullest(upcoming) or _added(calendars[-1], now, recurrence=WEEKLY),
         )
 
-    def scenes(self) -> Iterator[Scene]:
+    def scenes(self, stage_of: StageOf) -> Iterator[Scene]:
         """Yield the scenes in order; each begins where the one before has led."""
-        yield from self._with_the_single()
-        yield from self._with_the_series()
+        yield from self._with_the_single(stage_of(self.single.calendar.id))
+        yield from self._with_the_series(stage_of(self.series.calendar.id))
 
-    def _with_the_single(self) -> Iterator[Scene]:
+    def _with_the_single(self, stage: Stage) -> Iterator[Scene]:
         calendar, event = self.single.calendar, self.single
         moved_to = _start(event) + timedelta(hours=3)
 
@@ -63,28 +75,28 @@ class Cast:
             return bool(row["provider_event_id"] == event.id)
 
         yield Scene(
-            "An event is moved by three hours",
-            calendar,
+            "An event is moved by three hours in Google Calendar",
+            stage,
             lambda: calendar.move(event, moved_to),
             concerns,
             lambda meeting: meeting["starts_at"] == moved_to,
         )
         yield Scene(
             "It is renamed",
-            calendar,
+            stage,
             lambda: calendar.rename(event, NEW_TITLE),
             concerns,
             lambda meeting: meeting["title"] == NEW_TITLE,
         )
         yield Scene(
             "It is cancelled",
-            calendar,
+            stage,
             lambda: calendar.cancel(event),
             concerns,
             lambda meeting: meeting["status"] == "cancelled",
         )
 
-    def _with_the_series(self) -> Iterator[Scene]:
+    def _with_the_series(self, stage: Stage) -> Iterator[Scene]:
         calendar, series = self.series.calendar, self.series
         zone = ZoneInfo(calendar.series_zone(series))
         later = (_start(series) + timedelta(hours=1)).astimezone(zone).time()
@@ -94,7 +106,7 @@ class Cast:
 
         yield Scene(
             f"A whole series is re-timed to {later:%H:%M}",
-            calendar,
+            stage,
             lambda: calendar.retime_series(series, later),
             lambda row: row["series_provider_id"] == series.id,
             is_later,
@@ -104,7 +116,7 @@ class Cast:
         moved_to = _start(occurrence) + timedelta(days=1, hours=2)
         yield Scene(
             "One occurrence of it is moved to the next day",
-            calendar,
+            stage,
             lambda: calendar.move_occurrence(series, original, moved_to),
             lambda row: row["provider_event_id"] == occurrence.id,
             lambda meeting: meeting["starts_at"] == moved_to,
@@ -118,6 +130,34 @@ class Cast:
             for event in calendar.events(now + timedelta(hours=1), now + AHEAD)
             if event.body.get("recurringEventId") == self.series.id
         )
+
+
+def in_outlook(
+    calendar: microsoft.Calendar, stage: Stage, now: datetime
+) -> Iterator[Scene]:
+    """Yield what is done in Outlook: an event is made there, and moved."""
+    start = (now + timedelta(days=3)).replace(minute=0, second=0, microsecond=0)
+    moved_to = start + timedelta(hours=4)
+    made: list[microsoft.Event] = []
+
+    def concerns(row: Row) -> bool:
+        return bool(made and row["provider_event_id"] == made[0].id)
+
+    yield Scene(
+        "An event is made in Outlook",
+        stage,
+        lambda: made.append(calendar.add("Planning", start)),
+        concerns,
+        lambda meeting: meeting["starts_at"] == start,
+        makes_meetings=True,
+    )
+    yield Scene(
+        "It is moved by four hours",
+        stage,
+        lambda: calendar.move(made[0], moved_to),
+        concerns,
+        lambda meeting: meeting["starts_at"] == moved_to,
+    )
 
 
 def _fullest(upcoming: Sequence[Event]) -> Event | None:

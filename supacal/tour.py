@@ -1,6 +1,6 @@
 """The tour: from a change in a calendar to a frontend that hears of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
@@ -9,16 +9,26 @@ import asyncpg
 from local_stack.facts import Facts
 from local_stack.stack import Stack
 from local_stack.twins.google import Calendar
+from providers.model import Provider
 from runtime.pool import connect
 from sql import queries
+from supacal.booking_scenes import (
+    booking_scenes,
+    calendly_in_google,
+    with_calcom,
+    with_calendly,
+)
 from supacal.frontend import Frontend
 from supacal.hops import milliseconds
-from supacal.performance import Performance, Shown
-from supacal.scenes import Cast
+from supacal.performance import Performance
+from supacal.scenes import Cast, Scene, in_outlook
+from supacal.stages import Stage, log_of
 from supacal.waiting import TooLate, until
 
 FIRST_SYNC_LIMIT_S = 60
 SCENE_LIMIT_S = 20
+
+CALENDAR_PROVIDERS = frozenset({Provider.GOOGLE, Provider.MICROSOFT})
 
 Say = Callable[[str], None]
 
@@ -52,8 +62,9 @@ class Tour:
             say(f"The app of {self._user.email} listens to its organization's topic,")
             say(f"org:{self._user.organization} (Supabase Realtime, private).\n")
             cast = Cast.choose(self._google_calendars(), datetime.now(UTC))
-            await self._first_sync(database, frontend, say)
-            return await self._play(cast, database, frontend, say)
+            calendars = await self._first_sync(database, frontend, say)
+            scenes = self._scenes(cast, calendars)
+            return await self._play(scenes, database, frontend, say)
         except TooLate as missing:
             say(f"  ✗ {missing}")
             say(f"  The logs are in {self._stack.logs}.")
@@ -64,7 +75,7 @@ class Tour:
 
     async def _first_sync(
         self, database: asyncpg.Connection, frontend: Frontend, say: Say
-    ) -> None:
+    ) -> Sequence[asyncpg.Record]:
         began = datetime.now(UTC)
         switched = await frontend.switch_on()
         say(
@@ -81,6 +92,7 @@ class Tour:
             f"are watched and read whole: {counts['meetings']} meetings, "
             f"{counts['occurrences']} of them in {counts['series']} series\n"
         )
+        return rows
 
     async def _until_read(
         self, database: asyncpg.Connection
@@ -107,38 +119,78 @@ class Tour:
             row
             async for row in queries.tour.calendars(
                 database,
-                connections=self._stack.connections,
+                connections=list(self._stack.connections.values()),
                 since=self._stack.began_at,
             )
         ]
 
-    async def _play(
-        self, cast: Cast, database: asyncpg.Connection, frontend: Frontend, say: Say
-    ) -> bool:
-        shown: list[Shown] = []
-        for scene in cast.scenes():
-            performance = Performance(
-                twin=self._stack.twin,
-                database=database,
-                frontend=frontend,
-                calendar_id=await queries.tour.calendar_id(
-                    database,
-                    connections=self._stack.connections,
-                    provider_calendar_id=scene.calendar.id,
-                ),
-                patience_s=self._patience_s,
+    def _scenes(
+        self, cast: Cast, calendars: Sequence[asyncpg.Record]
+    ) -> Iterator[Scene]:
+        twins, email = self._stack.twins, self._user.email
+        stages = self._stages(calendars)
+        now = datetime.now(UTC)
+        yield from cast.scenes(lambda name: stages[Provider.GOOGLE, name])
+        outlook = twins.microsoft.account(email).primary
+        yield from in_outlook(outlook, stages[Provider.MICROSOFT, outlook.id], now)
+        mine = self._google_calendars()[-1]
+        yield from booking_scenes(
+            self._stage_of(Provider.CALENDLY, stages),
+            "Calendly",
+            with_calendly(twins, email),
+            now,
+            calendly_in_google(mine, stages[Provider.GOOGLE, mine.id]),
+        )
+        yield from booking_scenes(
+            self._stage_of(Provider.CALCOM, stages),
+            "Cal.com",
+            with_calcom(twins, email),
+            now,
+        )
+
+    def _stage_of(
+        self, provider: Provider, stages: dict[tuple[Provider, str], Stage]
+    ) -> Stage:
+        return next(one for (of, _), one in stages.items() if of is provider)
+
+    def _stages(
+        self, calendars: Sequence[asyncpg.Record]
+    ) -> dict[tuple[Provider, str], Stage]:
+        """Return where scenes can play, by provider and its id of the calendar."""
+        provider_of = {id_: name for name, id_ in self._stack.connections.items()}
+        stages: dict[tuple[Provider, str], Stage] = {}
+        for row in calendars:
+            provider = provider_of[row["connection_id"]]
+            known_as: str = row["provider_calendar_id"]
+            pulled = provider in CALENDAR_PROVIDERS
+            stages[provider, known_as] = Stage(
+                provider,
+                row["id"],
+                task_kind="pull" if pulled else "ingest",
+                subject_id=row["id"] if pulled else row["connection_id"],
+                log=log_of(self._stack.twins, provider, known_as),
             )
-            shown.append(await performance.play(scene, say))
+        return stages
+
+    async def _play(
+        self,
+        scenes: Iterable[Scene],
+        database: asyncpg.Connection,
+        frontend: Frontend,
+        say: Say,
+    ) -> bool:
+        performance = Performance(database, frontend, self._patience_s)
+        shown = [await performance.play(scene, say) for scene in scenes]
         if not all(one.is_right for one in shown):
             say("Not all of it happened as it should.")
             return False
         way = timedelta(seconds=median(one.took.total_seconds() for one in shown))
         say(
             "All of it happened, and no meeting changed its id.\n"
-            f"From Google to the frontend a change took {milliseconds(way)} (median)."
+            f"From provider to frontend a change took {milliseconds(way)} (median)."
         )
         return True
 
     def _google_calendars(self) -> list[Calendar]:
-        account = self._stack.twin.account(self._user.email)
+        account = self._stack.twins.google.account(self._user.email)
         return [one for one in account.calendars if one.id != account.primary.id]

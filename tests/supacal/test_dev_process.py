@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from local_stack.facts import Usual
+from providers.model import Provider
 from tests.support.eventually import eventually
 from tests.support.stacks import (
     Dev,
@@ -58,7 +59,7 @@ def test_one_line_of_json_says_where_everything_is(scratch: Path) -> None:
     with running(environment(scratch / "state"), scratch) as dev:
         sys.stdout.write(f"ready after {time.monotonic() - began:.1f} s\n")
         assert set(dev.facts) == KEYS
-        assert set(dev.facts["twins"]) == {"google"}
+        assert set(dev.facts["twins"]) == {str(one) for one in Provider}
         users: list[dict[str, Any]] = dev.facts["users"]
         assert [user["email"] for user in users] == [
             "ada@example.com",
@@ -148,7 +149,7 @@ def test_a_program_that_dies_is_told_with_its_last_words(
 
 def test_ports_that_are_taken_are_left_alone(scratch: Path) -> None:
     listeners = []
-    for port in (Usual.SUPABASE, Usual.API, Usual.GOOGLE_TWIN, 54322):
+    for port in (Usual.SUPABASE, Usual.API, *Usual.TWINS.values(), 54322):
         try:
             listeners.append(socket.create_server(("127.0.0.1", port)))
         except OSError:
@@ -156,7 +157,7 @@ def test_ports_that_are_taken_are_left_alone(scratch: Path) -> None:
     try:
         with running(environment(scratch / "state"), scratch) as dev:
             said = str(dev.facts)
-            for port in (Usual.SUPABASE, Usual.API, Usual.GOOGLE_TWIN, 54322):
+            for port in (Usual.SUPABASE, Usual.API, *Usual.TWINS.values(), 54322):
                 assert f":{port}" not in said
     finally:
         for listener in listeners:

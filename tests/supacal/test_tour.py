@@ -21,20 +21,34 @@ pytestmark = pytest.mark.filterwarnings(
 
 SHARED = Path(os.environ.get("SUPACAL_SHARED", CHECKOUT.parent / "shared"))
 HOPS = (
-    "Google sends a push",
     "webhook_api has stored it",
     "a worker has claimed the task",
-    "Google's API has told what changed",
     "Postgres has committed the meetings",
     "the frontend has been called back",
 )
-SCENES = (
-    "An event is moved by three hours",
-    "It is renamed",
-    "It is cancelled",
-    "A whole series is re-timed to",
-    "One occurrence of it is moved to the next day",
-)
+SCENES = {
+    "An event is moved by three hours in Google Calendar": "Google",
+    "It is renamed": "Google",
+    "It is cancelled": "Google",
+    "A whole series is re-timed to": "Google",
+    "One occurrence of it is moved to the next day": "Google",
+    "An event is made in Outlook": "Outlook",
+    "It is moved by four hours": "Outlook",
+    "A client books with Calendly": "Calendly",
+    "Calendly writes it into her Google Calendar: it stays one meeting": "Google",
+    "A client books with Cal.com": "Cal.com",
+}
+# Twice each: with Calendly, and with Cal.com.
+BOOKING_SCENES = ("The booking is moved by a day", "The booking is cancelled")
+ALL_SCENES = len(SCENES) + 2 * len(BOOKING_SCENES)
+SPEAKS = {
+    "Google sends a push": 6,
+    "Google's API has told what changed": 6,
+    "Outlook sends a notification": 2,
+    "Microsoft Graph has told what changed": 2,
+    "Calendly posts the booking": 3,
+    "Cal.com posts the booking": 3,
+}
 
 
 @pytest.mark.parametrize(
@@ -57,9 +71,11 @@ def test_the_tour_shows_each_hop_of_each_change_and_ends_well(
     assert toured.returncode == 0, said + toured.stderr
     for scene in SCENES:
         assert f"\n{scene}" in said
-    for hop in HOPS:
-        assert len(re.findall(rf"\d ms   {re.escape(hop)}\n", said)) == len(SCENES)
-    assert said.count("✓ as in Google, under the ids they had") == len(SCENES)
+    for scene in BOOKING_SCENES:
+        assert said.count(f"\n{scene}") == 2
+    for hop, times in {**dict.fromkeys(HOPS, ALL_SCENES), **SPEAKS}.items():
+        assert len(re.findall(rf"\d ms   {re.escape(hop)}\n", said)) == times, hop
+    assert len(re.findall(r"\n  ✓ as \S+ has it, under ", said)) == ALL_SCENES
     assert "All of it happened, and no meeting changed its id." in said
     assert max(map(len, said.splitlines())) <= 100
     assert without_figures(said) == without_figures(readme_demo())
@@ -104,7 +120,7 @@ async def test_a_push_that_does_not_come_is_named_and_the_tour_fails(
 ) -> None:
     said: list[str] = []
     async with stack(scratch, said) as (started, tour):
-        started.twin.switchboard.drop_pushes(times=None)
+        started.twins.google.switchboard.drop_pushes(times=None)
         assert await tour.walk(said.append) is False
     told = "\n".join(said)
     assert re.search(r"✗ not within 3 s: Google sends a push, webhook_api", told)
@@ -115,7 +131,7 @@ async def test_a_push_that_does_not_come_is_named_and_the_tour_fails(
 async def test_an_api_that_refuses_is_named_and_the_tour_fails(scratch: Path) -> None:
     said: list[str] = []
     async with stack(scratch, said) as (started, tour):
-        started.twin.switchboard.answer(
+        started.twins.google.switchboard.answer(
             "events.list", 403, reason="forbidden", times=None
         )
         assert await tour.walk(said.append) is False
