@@ -148,6 +148,13 @@ as $$
 declare
   v_now timestamptz := sync.clock();
 begin
+  -- The grant may have taken its channels along.
+  update sync.channel_state as state
+  set renew_at = v_now
+  from public.calendar_watch_channels as channel
+  join public.calendars as calendar on calendar.id = channel.calendar_id
+  where state.channel_id = channel.id and channel.status = 'active'
+    and calendar.connection_id = new.id;
   perform sync.request_tasks(
     array_agg(wanted.kind), array_agg(wanted.subject_id),
     array_fill(new.id, array[count(*)::integer]),
@@ -171,7 +178,7 @@ begin
 end;
 $$;
 comment on function sync.on_connection_activated() is
-'Row trigger: a connection that works again has its calendars watched and pulled, and done what waited for it.';
+'Row trigger: a connection that works again has its calendars watched, by channels of its new grant, and read, and done what waited for it.';
 revoke all on function sync.on_connection_activated() from public;
 
 create trigger calendar_connections_activated after update of status on public.calendar_connections

@@ -325,7 +325,14 @@ begin
       case delivery.headers ->> 'reason' when 'missed' then 'pull' else 'watch' end,
       calendar.id, calendar.connection_id
     from sync.webhook_deliveries as delivery
-    join public.calendar_watch_channels as channel on channel.id = delivery.channel_id
+    -- What is said of a channel is said to all for whom it speaks.
+    cross join lateral (
+      select delivery.channel_id as id
+      union all
+      select state.channel_id from sync.channel_state as state
+      where state.heard_as = delivery.channel_id
+    ) as meant
+    join public.calendar_watch_channels as channel on channel.id = meant.id
     join public.calendars as calendar on calendar.id = channel.calendar_id
     where delivery.id = any (p_ids) and delivery.received_at between p_from and p_until
       and delivery.provider not in ('calendly', 'calcom') and calendar.sync_enabled

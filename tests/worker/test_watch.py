@@ -405,6 +405,22 @@ async def test_a_channel_that_ran_out_while_google_was_away_is_polled_for(
     assert (await world.state(calendar_id))["channel_lost_at"] is None
 
 
+async def test_with_a_new_grant_channels_of_the_old_one_are_made_anew(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar_id = await world.switch_on()
+    await world.work()
+    connections = "update public.calendar_connections set status = $1"
+    await world.database.execute(connections, "needs_reauth")
+    await world.advance(minutes=1)
+
+    await world.database.execute(connections, "active")
+    await world.work()
+
+    assert await world.channels(calendar_id) == ["stopped", "active"]
+
+
 # Two organizations.
 
 

@@ -369,6 +369,27 @@ async def test_two_organizations_hear_of_one_calendar_by_one_subscription(
     assert await world.is_to_be_read(second)
 
 
+async def test_who_borrows_hears_what_is_said_of_the_subscription(
+    world: WatchedWorld,
+) -> None:
+    first, second = await shared(world)
+    [subscription] = subscriptions(world)
+
+    world.twin.say_missed(subscription.id)
+    await eventually(lambda: world.is_to_be_read(first))
+    assert await world.is_to_be_read(second)
+
+    await world.advance(seconds=1)
+    world.twin.remove_subscription(subscription.id)
+    await eventually(lambda: world.work("watch"))
+    await world.work()
+
+    assert len(subscriptions(world)) == 1
+    ids = {(await live_channel(world, one))["resource_id"] for one in (first, second)}
+    assert ids == {subscriptions(world)[0].id}
+    assert await gaps(world) == []
+
+
 async def test_who_borrows_extends_the_subscription_too(world: WatchedWorld) -> None:
     first, second = await shared(world)
     [subscription] = subscriptions(world)
