@@ -17,6 +17,9 @@ create table public.clients (
 );
 comment on table public.clients is 'Somebody the organization meets.';
 comment on column public.clients.external_refs is 'The business''s own ids, by name of the system they are from.';
+-- Whose is this reference? Few rows have any.
+create index clients_external_refs on public.clients
+using gin (external_refs jsonb_path_ops) where external_refs <> '{}';
 
 create table public.meetings (
   id uuid primary key default gen_random_uuid(),
@@ -84,6 +87,9 @@ where client_id is not null;
 create index meetings_calendar on public.meetings (calendar_id, organization_id)
 where calendar_id is not null;
 create index meetings_event on public.meetings (event_id) where event_id is not null;
+-- What time will complete: the task `advance`.
+create index meetings_completed_by_time on public.meetings (ends_at)
+where status in ('scheduled', 'confirmed') and merged_into is null and deleted_at is null;
 create index meetings_merged_into on public.meetings (merged_into) where merged_into is not null;
 
 create table sync.meeting_keys (
@@ -133,6 +139,9 @@ create table public.pipeline (
 );
 comment on table public.pipeline is 'Where a client stands. Moved by pipeline_rules; a stage that a user set later stays.';
 create index pipeline_organization on public.pipeline (organization_id, stage);
+-- Whose next meeting begins: as above.
+create index pipeline_next_meeting on public.pipeline (next_meeting_at)
+where next_meeting_at is not null;
 create index pipeline_client on public.pipeline (client_id, organization_id);
 
 create table public.pipeline_rules (

@@ -366,7 +366,7 @@ begin
       and coalesce(attendee.person ->> 'organizer', 'false') <> 'true'
       and coalesce(attendee.person ->> 'resource', 'false') <> 'true'
       and lower(btrim(attendee.person ->> 'email')) <> all (v_own_addresses)
-      and octet_length(attendee.person ->> 'email') <= 320 -- no address is longer
+      and octet_length(btrim(attendee.person ->> 'email')) between 1 and 320 -- no address is longer
     order by attendee.place
     limit 1
   ) as guest on true

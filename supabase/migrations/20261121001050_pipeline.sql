@@ -19,10 +19,10 @@ comment on type sync.happening is 'What happened to a client, and when.';
 create unlogged table sync.pipeline_news (
   transaction_id xid8 not null default pg_current_xact_id(),
   place bigint generated always as identity,
-  clients uuid [],
-  happenings sync.happening [],
+  clients uuid[],
+  happenings sync.happening[],
   advance_at timestamptz,
-  put_off uuid [],
+  put_off uuid[],
   primary key (transaction_id, place)
 );
 comment on table sync.pipeline_news is
@@ -32,12 +32,6 @@ comment on column sync.pipeline_news.advance_at is 'When the first of the change
 comment on column sync.pipeline_news.put_off is 'Completed meetings that were over, and were moved to a time to come.';
 alter table sync.pipeline_news enable row level security;
 grant select, insert, delete on sync.pipeline_news to sync_engine;
-
--- Meetings that time will complete, and clients whose next meeting begins.
-create index meetings_completed_by_time on public.meetings (ends_at)
-where status in ('scheduled', 'confirmed') and merged_into is null and deleted_at is null;
-create index pipeline_next_meeting on public.pipeline (next_meeting_at)
-where next_meeting_at is not null;
 
 -- Noting. Whoever writes, engine or user.
 
@@ -205,7 +199,7 @@ for each statement execute function sync.note_clients_inserted();
 
 -- Writing, once a transaction.
 
-create function sync.write_pipeline(p_clients uuid [], p_happenings sync.happening [])
+create function sync.write_pipeline(p_clients uuid[], p_happenings sync.happening[])
 returns timestamptz
 language plpgsql
 set search_path = ''
@@ -375,7 +369,7 @@ grant select (kind, subject_id, run_at, lease, again_at) on sync.tasks to sync_e
 -- What time completed and somebody puts off is to come again. What a person or a booking completed
 -- is not: history tells.
 
-create function sync.reopen_meetings(p_meetings uuid [])
+create function sync.reopen_meetings(p_meetings uuid[])
 returns void
 language sql
 set search_path = ''
@@ -575,7 +569,7 @@ referencing new table as new_rows
 for each statement execute function sync.seed_pipeline_rules();
 
 insert into public.pipeline_rules (organization_id, happening, to_stage)
-select organization.id, happening.name, happening.name
+select organization.id, happening.name, happening.name as to_stage
 from public.organizations as organization
 cross join unnest(array['booked', 'met', 'cancelled', 'no_show']) as happening (name)
 on conflict do nothing;
