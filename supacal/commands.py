@@ -5,6 +5,7 @@ The receiver and the worker have no use for a local stack in their memory.
 
 import argparse
 from collections.abc import Callable
+from datetime import datetime
 from importlib import import_module
 from typing import TypeAlias
 from uuid import UUID
@@ -20,14 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
         "your tables. Settings come from the environment or .env (docs/settings.md).",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (
-        _add_dev,
-        _add_programs,
-        _add_migrate,
-        _add_doctor,
-        _add_tail,
-        _add_keys,
-    ):
+    for add in ADD:
         add(commands)
     return parser
 
@@ -150,7 +144,60 @@ def _add_keys(commands: Commands) -> None:
     command.set_defaults(run=_later("supacal.keys", "run"))
 
 
-ADD = (_add_dev, _add_programs, _add_migrate, _add_doctor, _add_tail, _add_keys)
+def _add_replay(commands: Commands) -> None:
+    command = commands.add_parser(
+        "replay",
+        help="have deliveries of bookings processed once more",
+        description="Have stored deliveries of Calendly and Cal.com processed once "
+        "more: those with the given ids, else those that failed or are dead and fit "
+        "every filter. Nothing doubles: what was told already is told. Exit code 1 "
+        "where none fits.",
+    )
+    command.add_argument(
+        "ids", nargs="*", type=int, metavar="ID", help="webhook_logs.id"
+    )
+    for name, what in (("since", "at this time or later"), ("until", "before it")):
+        command.add_argument(
+            f"--{name}",
+            type=_moment,
+            metavar="TIME",
+            help=f"received {what}, for example 2026-11-21T10:00+01:00",
+        )
+    command.add_argument("--provider", choices=("calendly", "calcom"))
+    command.add_argument(
+        "--connection", type=UUID, metavar="ID", help="calendar_connections.id"
+    )
+    command.add_argument(
+        "--state",
+        action="append",
+        choices=("received", "done", "ignored", "failed", "dead"),
+        help="in this state; may be given several times (failed and dead)",
+    )
+    command.set_defaults(run=_later("supacal.replay", "run"))
+
+
+ADD = (
+    _add_dev,
+    _add_programs,
+    _add_migrate,
+    _add_doctor,
+    _add_tail,
+    _add_replay,
+    _add_keys,
+)
+
+
+def _moment(text: str) -> datetime:
+    """Read a time that says in which zone it is meant."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time with a zone; write it as 2026-11-21T10:00+01:00"
+        )
+    return read
 
 
 def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:

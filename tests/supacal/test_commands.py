@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 from tests.support.sessions import Sessions
 from tests.support.stacks import environment, running, supacal
 
-COMMANDS = ("dev", "api", "worker", "migrate", "doctor", "tail", "keys")
+COMMANDS = ("dev", "api", "worker", "migrate", "doctor", "tail", "replay", "keys")
 
 
 def test_the_command_alone_names_every_command(tmp_path: Path) -> None:
