@@ -19,14 +19,7 @@ begin
   from public.calendar_connections as connection
   where connection.id = (p_batch).connection_id;
 
-  update sync.staged_events as staged
-  set role = 'slot', meeting_id = null, is_new_meeting = false, key = null
-  from sync.slot_keys as slot
-  where staged.batch_id = (p_batch).id and staged.origin = 'told'
-    and staged.role in ('single', 'occurrence', 'exception') and not staged.is_same
-    and slot.organization_id = (p_batch).organization_id
-    and slot.key in (staged.key, v_prefix || staged.provider_event_id);
-
+  perform sync.mark_slots(p_batch, v_prefix);
   v_keys := array(
     select v_prefix || staged.provider_event_id from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and staged.origin = 'told' and not staged.is_same
@@ -37,6 +30,42 @@ end;
 $$;
 comment on function sync.refer_to_bookings(sync.batch) is
 'Gives staged events that a booking names its meeting, and takes it from those that are slots.';
+
+create function sync.mark_slots(p_batch sync.batch, p_prefix text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_slots text[] := array(
+    select slot.key from sync.slot_keys as slot
+    where slot.organization_id = (p_batch).organization_id
+      and slot.key = any (array(
+        select unnest(array[staged.key, p_prefix || staged.provider_event_id])
+        from sync.staged_events as staged
+        where staged.batch_id = (p_batch).id and staged.origin = 'told' and not staged.is_same
+      ))
+  );
+begin
+  if v_slots = '{}' then
+    return;
+  end if;
+  -- Colleagues' calendars have it under another id.
+  insert into sync.slot_keys (organization_id, key)
+  select distinct (p_batch).organization_id, staged.key
+  from sync.staged_events as staged
+  where staged.batch_id = (p_batch).id and staged.origin = 'told' and staged.key is not null
+    and p_prefix || staged.provider_event_id = any (v_slots)
+  order by staged.key
+  on conflict do nothing;
+  update sync.staged_events as staged
+  set role = 'slot', meeting_id = null, is_new_meeting = false, key = null
+  where staged.batch_id = (p_batch).id and staged.origin = 'told'
+    and staged.role in ('single', 'occurrence', 'exception') and not staged.is_same
+    and (staged.key = any (v_slots) or p_prefix || staged.provider_event_id = any (v_slots));
+end;
+$$;
+comment on function sync.mark_slots(sync.batch, text) is 'Marks staged events whose seats are meetings, and none themselves.';
 
 create function sync.join_referred(p_batch sync.batch, p_prefix text, p_keys text[])
 returns void
@@ -88,7 +117,7 @@ set search_path = ''
 as $$
 begin
   if (p_batch).booking_calendars = '{}' then
-    return '{}';
+    return array[]::uuid[];
   end if;
   return array(
     select booking.meeting_id

@@ -16,7 +16,7 @@ begin
     select 1 from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and staged.refusal is not null
   ) then
-    return '[]';
+    return jsonb '[]';
   end if;
   select jsonb_agg(jsonb_build_object(
     'place', given.place, 'key', one.current_key, 'reason', staged.refusal
@@ -37,9 +37,7 @@ $$;
 comment on function sync.refused_bookings(sync.batch, jsonb, sync.joined_booking[]) is
 'Staged bookings that are refused: place in what was told (from 1), key and reason.';
 
-create function sync.project_bookings(
-  p_batch sync.batch, p_provider text, p_joined sync.joined_booking[]
-)
+create function sync.project_bookings(p_batch sync.batch, p_joined sync.joined_booking[])
 returns table (created integer, updated integer, cancelled integer)
 language plpgsql
 set search_path = ''
@@ -53,7 +51,7 @@ begin
   return query select * from sync.write_bookings(p_batch);
 end;
 $$;
-comment on function sync.project_bookings(sync.batch, text, sync.joined_booking[]) is
+comment on function sync.project_bookings(sync.batch, sync.joined_booking[]) is
 'Makes meetings of staged bookings; returns counts of meetings.';
 
 create function sync.apply_bookings(
@@ -81,7 +79,7 @@ declare
   v_keys text[];
   v_count record;
   v_set_aside integer := 0;
-  v_refused jsonb := '[]';
+  v_refused jsonb := jsonb '[]';
 begin
   perform sync.hold_task(p_task_id, p_lease);
   select connection.* into v_connection
@@ -108,7 +106,7 @@ begin
     v_refused := sync.refused_bookings(v_batch, p_bookings, v_joined);
     v_set_aside := sync.set_aside(v_batch, '[]');
     select * into v_count
-    from sync.project_bookings(v_batch, v_connection.provider, v_joined);
+    from sync.project_bookings(v_batch, v_joined);
     delete from sync.staged_events as staged where staged.batch_id = v_batch.id;
     perform sync.remember_round(
       v_batch, '{}', v_count.created + v_count.updated + v_count.cancelled > 0
@@ -148,7 +146,7 @@ begin
         'write_bookings', 'count_cancelling', 'write_booking_rows', 'write_older_keys',
         'write_slots', 'fill_from_events', 'words_beside', 'refer_to_bookings',
         'join_referred', 'meetings_booked', 'ask_for_bookings', 'stage_bookings_of_events',
-        'refused_bookings', 'project_bookings'
+        'refused_bookings', 'project_bookings', 'mark_slots'
       ])
   loop
     execute format('revoke all on function %s from public', v_step);
@@ -159,7 +157,8 @@ $$;
 
 grant insert on public.calendars to sync_engine; -- the one of kind bookings
 revoke all on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) from public;
-grant execute on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) to sync_worker;
+grant execute on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean)
+to sync_worker;
 grant create on schema sync to sync_engine; -- owning a function there needs it, for a moment
 alter function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) owner to sync_engine;
 revoke create on schema sync from sync_engine;

@@ -300,6 +300,22 @@ async def test_every_invitee_is_a_meeting_and_their_event_is_none(
     assert (await mirrored(database, "e1"))["meeting_id"] is None
 
 
+async def test_a_colleagues_copy_of_a_slot_is_a_slot_too(
+    calendar: Calendar, invitees: Bookings, database: Connection, worker: Connection
+) -> None:
+    colleague = await Calendar.create(
+        database,
+        worker,
+        organization_id=calendar.organization_id,
+        account_email="bob@example.org",
+    )
+    await invitees.tell(seat("mira", **TELLS_EVENT))
+    await calendar.apply(event())
+    await colleague.apply(event("copy", is_organizer=False))
+    assert len(await meetings(database)) == 1
+    assert (await mirrored(database, "copy"))["role"] == "slot"
+
+
 async def test_the_meeting_that_a_slots_event_had_made_is_the_first_seats(
     calendar: Calendar, invitees: Bookings, database: Connection
 ) -> None:
