@@ -57,7 +57,7 @@ stable
 set search_path = ''
 as $$
 declare
-  v_known text[] := '{}';
+  v_known text[] := array[]::text[];
   v_new text[];
 begin
   -- What speaks for a whole slot, speaks for all of its seats. A seat asks for its slot only.

@@ -231,20 +231,40 @@ async def test_sweeping_the_same_bookings_for_ever_keeps_what_is_kept_of_them(
     assert await told.tell(swept(1)) == []
 
 
+def seat(name: str, **more: Any) -> Booking:
+    return Booking(
+        provider=Provider.CALCOM,
+        key=f"u#{name}",
+        provider_id="u",
+        source="delivery",
+        slot_id="u",
+        **more,
+    )
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_the_seat_that_was_told_first_stays_the_first_when_it_is_told_again(
+    database: Connection, *, at_once: bool
+) -> None:
+    def said(name: str, hours: int) -> Booking:
+        as_of = T0 + timedelta(hours=hours)
+        return seat(name, seat_id=name, weak_key="u#mira", as_of=as_of)
+
+    weak = seat("mira", weak_key="u#mira", state="cancelled")
+    bookings = [said("s1", 1), said("s2", 2), said("s1", 3), weak]
+    told = await Told.create(database)
+    for batch in [bookings] if at_once else [[one] for one in bookings]:
+        await told.tell(batch)
+    assert [(row["current_key"], row["state"]) for row in await told.joined()] == [
+        ("u#s1", "cancelled"),
+        ("u#s2", None),
+    ]
+    assert await told.joined() == as_rows(join(bookings))
+
+
 async def test_joining_one_seat_leaves_the_other_seats_of_the_slot_alone(
     database: Connection,
 ) -> None:
-    def seat(name: str, **more: Any) -> Booking:
-        return Booking(
-            provider=Provider.CALCOM,
-            key=f"u#{name}",
-            provider_id="u",
-            source="delivery",
-            slot_id="u",
-            seat_id=name,
-            **more,
-        )
-
     told = await Told.create(database)
     await told.tell([seat("s1"), seat("s2"), seat("s3")])
     keys = await told.tell([seat("s2", state="cancelled")])

@@ -115,7 +115,7 @@ def tellings(draw: st.DrawFn) -> list[list[Booking]]:
     told += [draw(again(booking)) for booking in swept]
     batches: list[list[Booking]] = [[]]
     for booking in draw(st.permutations(told)):
-        if batches[-1] and draw(st.booleans()):
+        if draw(st.booleans()) and batches[-1]:
             batches.append([])
         batches[-1].append(booking)
     return batches
