@@ -5,7 +5,9 @@ shows what is deleted, and of a series' deleted occurrences it may say nothing a
 So events are read by id, and series expanded again.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import asyncpg
@@ -14,11 +16,14 @@ from providers.errors import Gone
 from providers.model import Event, Item, Page
 from sql import queries
 from worker.handler import Task
-from worker.pages import Pages
+from worker.pages import Pages, Window
 
 # Absence from a full round counts. That it may be a move beyond the window is found out
 # for so many; where more are missing at once, few were moved.
 READ_BY_ID = 200
+# Pages are counted off: when something before a page goes meanwhile, as much slips
+# through between two pages. Where a series lacks more, it was re-timed.
+SLIPPED = 3
 
 
 class Doubts:
@@ -92,7 +97,12 @@ class Doubts:
                 await self._find(series, "series")
 
     async def settle_members(
-        self, series: Sequence[str], told: Iterable[Event]
+        self,
+        series: Sequence[str],
+        told: Iterable[Event],
+        window: Window,
+        *,
+        in_parts: bool,
     ) -> None:
         """Find out about what an expansion of some series lacks.
 
@@ -102,17 +112,32 @@ class Doubts:
         if not series and not self._single:
             return
         seen = {event.provider_event_id for event in [*told, *self.events]}
-        answer = queries.calendars.known_exceptions(
+        answer = queries.calendars.known_members(
             self._pool,
             calendar_id=self._calendar_id,
             series=[*series, *self._single],
+            since=window[0],
+            until=window[1],
         )
-        exceptions = [row["event_id"] async for row in answer]
-        for event_id in [one for one in exceptions if one not in seen]:
-            await self._find(event_id, "exception")
+        lacking = [row async for row in answer if row["event_id"] not in seen]
+        for row in lacking:
+            if row["role"] == "exception":
+                await self._find(row["event_id"], "exception")
         # Those that are gone left with the expansion: somebody may inherit from them.
         for event_id in [one for one in self._occurrences if one not in seen]:
             await self._find(event_id, "occurrence")
+        if in_parts:
+            await self._reread([row for row in lacking if row["role"] == "occurrence"])
+
+    async def _reread(self, lacking: list[asyncpg.Record]) -> None:
+        """Look whether occurrences are gone, or slipped through between two pages."""
+        of_series = Counter(row["series_id"] for row in lacking)
+        for row in lacking:
+            if of_series[row["series_id"]] <= SLIPPED:
+                with suppress(Gone):
+                    item = await self._pages.get(row["event_id"])
+                    # It is told, changed or not: or it would count as gone.
+                    self.events += self._pages.understand([item], expanded=True)
 
     async def _settle(self, row: asyncpg.Record) -> None:
         series = row["series_id"]

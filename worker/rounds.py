@@ -5,7 +5,7 @@ gone, until the round is read whole: only then can an occurrence under a new id 
 from one that is gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from providers.errors import Gone
-from providers.model import Event, Item
+from providers.model import Event, Item, Page
 from sql import queries
 from worker.connections import Account
 from worker.doubts import Doubts
@@ -55,6 +55,7 @@ class Round:
         self._looks_through_window = account.client.looks_through_window
         self._doubts = Doubts(task, pool, self._pages, self._differing)
         self._kept: list[Event] = []  # for the last call
+        self._in_parts = False  # some expansion had more than one page
         self._cursor: str | None = None
         self._counts = Counts()
         self._changes = 0
@@ -96,7 +97,9 @@ class Round:
         series, expansions = await self._expand([*(changed | self._doubts.touched)])
         if self._looks_through_window:
             told = [*expansions, *self._kept]
-            await self._doubts.settle_members(series, told)
+            await self._doubts.settle_members(
+                series, told, self._beyond, in_parts=self._in_parts
+            )
         for strip in self._strips:
             await self._read_along(strip, set(series))
         events = [*expansions, *self._kept, *self._doubts.events]
@@ -148,19 +151,24 @@ class Round:
         return whole, events
 
     async def _instances(self, series: str) -> list[Event]:
-        return [
-            event
-            async for page in self._pages.instances(series, self._beyond)
-            for event in self._pages.understand(page.items, expanded=True)
-        ]
+        return await self._expanded(self._pages.instances(series, self._beyond))
 
     async def _members(self, series: set[str]) -> list[Event]:
-        return [
-            unpaged(event)
-            async for page in self._pages.window(self._beyond)
-            for event in self._pages.understand(page.items, expanded=True)
-            if event.series_provider_id in series
-        ]
+        return await self._expanded(self._pages.window(self._beyond), series)
+
+    async def _expanded(
+        self, pages: AsyncIterator[Page], series: set[str] | None = None
+    ) -> list[Event]:
+        events: list[Event] = []
+        async for page in pages:
+            self._in_parts |= page.next_page_token is not None
+            read = self._pages.understand(page.items, expanded=True)
+            events += [
+                unpaged(event)
+                for event in read
+                if series is None or event.series_provider_id in series
+            ]
+        return events
 
     async def _read_along(self, window: Window, series: set[str]) -> None:
         """Add what a window shows, but for series that the last call applies whole."""

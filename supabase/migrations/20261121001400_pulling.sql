@@ -144,23 +144,27 @@ comment on function sync.known_events(uuid, text[]) is
 revoke all on function sync.known_events(uuid, text[]) from public;
 grant execute on function sync.known_events(uuid, text[]) to sync_worker;
 
-create function sync.known_exceptions(p_calendar_id uuid, p_series text[])
-returns setof text
+create function sync.known_members(
+  p_calendar_id uuid, p_series text[], p_from timestamptz, p_until timestamptz
+)
+returns table (event_id text, role text, series_id text)
 language sql
 stable
 security definer -- as begin_pull
 set search_path = ''
 as $$
-  select event.provider_event_id
+  select event.provider_event_id, event.role, event.series_provider_id
   from public.calendar_events as event
   where event.calendar_id = p_calendar_id and event.series_provider_id = any (p_series)
-    and event.role = 'exception' and event.status <> 'cancelled'
+    and event.status <> 'cancelled'
+    and (event.role = 'exception' or (event.ends_at > p_from and event.starts_at < p_until))
   order by event.starts_at, event.provider_event_id
 $$;
-comment on function sync.known_exceptions(uuid, text[]) is
-'The mirrored exceptions of some series: one that is missing in its series'' expansion may be gone, or out of the window.';
-revoke all on function sync.known_exceptions(uuid, text[]) from public;
-grant execute on function sync.known_exceptions(uuid, text[]) to sync_worker;
+comment on function sync.known_members(uuid, text[], timestamptz, timestamptz) is
+'The mirrored occurrences of some series in a window, and their exceptions wherever they are: what an expansion through the window lacks may be gone, or elsewhere.';
+revoke all on function sync.known_members(uuid, text[], timestamptz, timestamptz) from public;
+grant execute on function sync.known_members(uuid, text[], timestamptz, timestamptz)
+to sync_worker;
 
 create function sync.unmet_events(p_calendar_id uuid, p_from timestamptz, p_until timestamptz)
 returns table (event_id text, role text)
@@ -328,6 +332,7 @@ begin
       p_changes > 0 and p_window_end is null and p_lane = 2 and state.looks_again = 0
     )::integer,
     looks_again = case
+      when p_asked_until is not null then state.looks_again -- made beside one that looked
       when not v_lags or not p_saw_nothing then 0
       when p_lane = 1 then 1
       when state.looks_again between 1 and 2 then state.looks_again + 1

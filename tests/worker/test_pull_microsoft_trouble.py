@@ -1,5 +1,6 @@
 """Promises of a pull from Outlook in time, and when something is wrong."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -7,6 +8,7 @@ import pytest
 
 from local_stack.twins.microsoft import Behaviour
 from tests.support.events import coming
+from tests.support.eventually import eventually
 from tests.support.outlook import OutlookWorld, assert_mirrors, make_outlook, synced
 from tests.support.sessions import Connection
 from tests.support.sync import new_address
@@ -229,6 +231,34 @@ async def test_a_mass_deletion_is_held_however_it_is_told(world: OutlookWorld) -
     assert await world.database.fetchval(HELD) == 11
     assert await world.meetings(calendar_id) == before
     assert await world.alerts() == {"deletions_held"}
+
+
+async def test_what_slips_through_between_two_pages_is_not_taken_for_gone(
+    world: OutlookWorld,
+) -> None:
+    """Graph counts pages off: what goes meanwhile makes the next page begin later."""
+    calendar = world.account.primary
+    first = calendar.add("First of all", coming(0, hour=1))
+    many = [
+        calendar.add(f"No. {n}", coming(hour=8 + n), recurrence="FREQ=DAILY;COUNT=60")
+        for n in range(7)
+    ]
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+    for series in many:
+        calendar.rename(series, "Renamed")
+    slow = world.twin.switchboard.slow("events.view", 0.2)
+    slow.skip = 1
+
+    running = asyncio.create_task(world.pull(calendar_id))
+    await eventually(lambda: slow.struck)
+    calendar.cancel(first)
+    assert (await running).outcome
+
+    assert await world.meetings(calendar_id) == before
+    await world.pull(calendar_id)
+    del before[first.id]
+    assert await world.meetings(calendar_id) == before
 
 
 # Access.
