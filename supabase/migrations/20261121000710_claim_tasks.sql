@@ -94,13 +94,16 @@ revoke all on function sync.lock_due_tasks(text[], integer, timestamptz, timesta
 
 -- Then each is judged: not all that is due may run.
 
+create type sync.judged_task as (
+  id bigint, verdict text, lost boolean, retry_at timestamptz, backoff_until timestamptz,
+  due_at timestamptz
+);
+comment on type sync.judged_task is 'What is to become of a due task.';
+
 create function sync.judge_due_tasks(
   p_due bigint[], p_now timestamptz, p_per_connection integer, p_busy uuid[]
 )
-returns table (
-  id bigint, verdict text, lost boolean, retry_at timestamptz, backoff_until timestamptz,
-  due_at timestamptz
-)
+returns setof sync.judged_task
 language plpgsql
 rows 10
 set search_path = ''
@@ -150,6 +153,53 @@ $$;
 comment on function sync.judge_due_tasks(bigint[], timestamptz, integer, uuid[]) is
 'What is to become of each due task: free; inactive, backed off or crowded, all three for its connection''s sake; lease lost = it backs off until retry_at.';
 revoke all on function sync.judge_due_tasks(bigint[], timestamptz, integer, uuid[]) from public;
+
+-- Those that may not run now are rare, and dear enough for a step of their own.
+
+create function sync.put_off_tasks(p_judged sync.judged_task[], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- Nobody is left to tell that such a run failed.
+  insert into public.sync_alerts (organization_id, kind, subject_id, message, remedy, since)
+  select
+    connection.organization_id, 'task_failing', task.subject_id,
+    format('%s has failed %s times: the lease ran out', task.kind, task.attempts),
+    'A worker dies or stalls over it each time: look into the workers'' logs.', p_now
+  from unnest(p_judged) as judged
+  join sync.tasks as task on task.id = judged.id
+  left join public.calendar_connections as connection on connection.id = task.connection_id
+  where judged.lost and judged.verdict in ('lease lost', 'free') and task.attempts >= 8
+  on conflict (kind, subject_id) where resolved_at is null do nothing;
+
+  update sync.tasks as task
+  set
+    run_at = case judged.verdict
+      when 'inactive' then 'infinity'
+      when 'backed off' then judged.backoff_until
+      when 'crowded' then p_now + interval '50 ms'
+      else judged.retry_at
+    end,
+    not_before = case
+      when task.again_lane = 0 then null
+      when judged.verdict = 'lease lost' then judged.retry_at
+      else task.not_before
+    end,
+    lane = least(task.lane, task.again_lane),
+    attempts = task.attempts + (judged.verdict = 'lease lost')::integer,
+    last_error = case
+      when judged.verdict = 'lease lost' then 'the lease ran out' else task.last_error
+    end,
+    lease = null
+  from unnest(p_judged) as judged
+  where task.id = judged.id and judged.verdict <> 'free';
+end;
+$$;
+comment on function sync.put_off_tasks(sync.judged_task[], timestamptz) is
+'Puts off the due tasks that may not run now, and tells of those whose leases ran out again and again.';
+revoke all on function sync.put_off_tasks(sync.judged_task[], timestamptz) from public;
 
 create function sync.next_due_at(p_kinds text[], p_floor timestamptz)
 returns timestamptz
@@ -202,52 +252,34 @@ declare
   -- In a variable: compared with the volatile function, run_at would be no index condition.
   v_now timestamptz := sync.clock();
   v_due bigint[] := sync.lock_due_tasks(p_kinds, p_limit, p_floor, v_now);
+  v_scanned integer := coalesce(cardinality(v_due), 0);
+  v_judged sync.judged_task[];
   v_next timestamptz;
 begin
-  if v_due is not null then
-    return query
-    with judged as materialized (
-      select * from sync.judge_due_tasks(v_due, v_now, p_per_connection, p_busy)
-    ),
-
-    moved_away as (
-      update sync.tasks as task
-      set
-        run_at = case judged.verdict
-          when 'inactive' then 'infinity'
-          when 'backed off' then judged.backoff_until
-          when 'crowded' then v_now + interval '50 ms'
-          else judged.retry_at
-        end,
-        not_before = case
-          when task.again_lane = 0 then null
-          when judged.verdict = 'lease lost' then judged.retry_at
-          else task.not_before
-        end,
-        lane = least(task.lane, task.again_lane),
-        attempts = task.attempts + (judged.verdict = 'lease lost')::integer,
-        last_error = case
-          when judged.verdict = 'lease lost' then 'the lease ran out' else task.last_error
-        end,
-        lease = null
-      from judged
-      where task.id = judged.id and judged.verdict <> 'free'
-    ),
-
-    -- Nobody is left to tell that such a run failed.
-    alerted as (
-      insert into public.sync_alerts (organization_id, kind, subject_id, message, remedy, since)
-      select
-        connection.organization_id, 'task_failing', task.subject_id,
-        format('%s has failed %s times: the lease ran out', task.kind, task.attempts),
-        'A worker dies or stalls over it each time: look into the workers'' logs.', v_now
-      from judged
-      join sync.tasks as task on task.id = judged.id
+  if v_scanned > 0 then
+    -- Where nothing can be in the way, and that is nearly always, nothing is judged one by one.
+    if v_scanned + cardinality(p_busy) > p_per_connection or exists (
+      select from sync.tasks as task
       left join public.calendar_connections as connection on connection.id = task.connection_id
-      where judged.lost and judged.verdict in ('lease lost', 'free') and task.attempts >= 8
-      on conflict (kind, subject_id) where resolved_at is null do nothing
-    )
+      left join sync.connection_state as state on state.connection_id = task.connection_id
+      where task.id = any (v_due) and (
+        task.lease is not null or connection.status <> 'active' or state.backoff_until > v_now
+      )
+    ) then
+      v_judged := array(
+        select judged from sync.judge_due_tasks(v_due, v_now, p_per_connection, p_busy) as judged
+      );
+      if exists (
+        select from unnest(v_judged) as judged where judged.lost or judged.verdict <> 'free'
+      ) then
+        perform sync.put_off_tasks(v_judged, v_now);
+      end if;
+      v_due := array(
+        select judged.id from unnest(v_judged) as judged where judged.verdict = 'free'
+      );
+    end if;
 
+    return query
     update sync.tasks as task
     set
       lease = gen_random_uuid(),
@@ -260,11 +292,12 @@ begin
       again_at = case when task.again_at > v_now then task.again_at end,
       again_lane = case when task.again_at > v_now then task.again_lane end,
       not_before = case when task.again_lane = 0 then null else task.not_before end
-    from judged
-    where task.id = judged.id and judged.verdict = 'free'
+    from unnest(v_due) as due (id)
+    join sync.tasks as before on before.id = due.id
+    where task.id = due.id
     returning
       task.id, task.kind, task.subject_id, task.connection_id, task.lane, task.attempts,
-      task.lease, judged.due_at, v_now, 0::double precision, 0;
+      task.lease, before.run_at, v_now, 0::double precision, 0;
   end if;
 
   v_next := sync.next_due_at(p_kinds, p_floor);
@@ -274,7 +307,7 @@ begin
     case
       when v_next is not null then greatest(0, extract(epoch from v_next - v_now))
     end::double precision,
-    coalesce(cardinality(v_due), 0);
+    v_scanned;
 end;
 $$;
 comment on function sync.claim_tasks(text[], integer, interval, timestamptz, integer, uuid[]) is

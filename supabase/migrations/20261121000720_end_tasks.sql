@@ -9,8 +9,9 @@ set plan_cache_mode = force_generic_plan -- batches are small: by index, never a
 as $$
 declare
   v_now timestamptz := sync.clock();
+  v_held bigint[];
+  v_recovered uuid[];
 begin
-  return query
   with mine as materialized (
     select task.id, task.subject_id, task.last_error, ended.next_at, task.again_at
     from unnest(p_task_ids, p_leases, p_nexts) as ended (task_id, lease, next_at)
@@ -23,7 +24,6 @@ begin
     delete from sync.tasks as task
     using mine
     where task.id = mine.id and mine.next_at is null and mine.again_at is null
-    returning task.id
   ),
 
   freed as (
@@ -39,18 +39,20 @@ begin
       attempts = 0, last_error = null
     from mine
     where task.id = mine.id and (mine.next_at is not null or mine.again_at is not null)
-    returning task.id
-  ),
-
-  recovered as (
-    update public.sync_alerts as alert
-    set resolved_at = v_now
-    from mine
-    where mine.last_error is not null and alert.kind = 'task_failing'
-      and alert.subject_id = mine.subject_id and alert.resolved_at is null
   )
 
-  select gone.id from gone union all select freed.id from freed;
+  select
+    array_agg(mine.id), array_agg(mine.subject_id) filter (where mine.last_error is not null)
+  into v_held, v_recovered
+  from mine;
+
+  if v_recovered is not null then
+    update public.sync_alerts as alert
+    set resolved_at = v_now
+    where alert.kind = 'task_failing' and alert.subject_id = any (v_recovered)
+      and alert.resolved_at is null;
+  end if;
+  return query select held.id from unnest(v_held) as held (id);
 end;
 $$;
 comment on function sync.finish_tasks(bigint[], uuid[], timestamptz[]) is

@@ -5,10 +5,11 @@
 
 create function sync.record_runs(p_runs jsonb)
 returns void
-language sql
+language plpgsql
 security definer -- workers hold no grant on the table
 set search_path = ''
 as $$
+begin
   insert into sync.runs (
     started_at, finished_at, task_id, kind, subject_id, connection_id, lane, attempt, due_at,
     outcome, error, created, updated, cancelled, unchanged, set_aside, api_calls, steps
@@ -24,7 +25,8 @@ as $$
     connection_id uuid, lane smallint, attempt integer, due_at timestamptz, outcome text,
     error text, created integer, updated integer, cancelled integer, unchanged integer,
     set_aside integer, api_calls integer, steps jsonb
-  )
+  );
+end;
 $$;
 comment on function sync.record_runs(jsonb) is
 'Writes down runs that did something: an array of objects with the columns of sync.runs.';
