@@ -316,6 +316,73 @@ async def test_a_colleagues_copy_of_a_slot_is_a_slot_too(
     assert (await mirrored(database, "copy"))["role"] == "slot"
 
 
+SEATED: dict[str, Any] = {
+    "slot_id": "s1",
+    "calendar_references": [CalendarReference("google_calendar", "e1")],
+}
+
+
+async def test_a_seated_booking_and_its_event_end_the_same_in_every_order(
+    database: Connection, worker: Connection
+) -> None:
+    mira = {"weak_key": "s1#mira", "attendee_name": "mira", **SEATED}
+    told = {
+        "w": [booking("s1#mira", title="Moved", version="2", **mira)],
+        "m": [booking("s1#1", seat_id="1", **mira)],
+        "a": [booking("s1#2", seat_id="2", attendee_name="abel", **SEATED)],
+        "c": [booking("s1", state="cancelled", whole_slot=True, version="3", **SEATED)],
+    }
+    seen = set()
+    for order in permutations("wmace"):
+        calendar = await Calendar.create(database, worker)
+        bookings = await Bookings.create(
+            database, worker, organization_id=calendar.organization_id
+        )
+        for step in order:
+            if step == "e":
+                await calendar.apply(event())
+            else:
+                await bookings.tell(*told[step])
+        seen.add(await outcome(database, calendar))
+    assert seen == {
+        (
+            "Visit mira cancelled, Visit abel cancelled",
+            "booking:calcom:s1#1, booking:calcom:s1#2",
+            "slot",
+        )
+    }
+
+
+async def outcome(database: Connection, calendar: Calendar) -> tuple[str, ...]:
+    """Meetings, keys of theirs, and what the calendar's event is."""
+    row = await database.fetchrow(
+        """
+        select
+          (
+            select string_agg(
+              concat_ws(' ', title, attendee_name, status), ', '
+              order by attendee_name desc
+            )
+            from public.meetings where organization_id = $1 and merged_into is null
+          ),
+          (
+            select string_agg(distinct key, ', ' order by key)
+            from sync.meeting_keys
+            where organization_id = $1 and key not in
+              ('booking:calcom:s1', 'booking:calcom:s1#mira')
+          ),
+          (
+            select string_agg(role, ', ') from public.calendar_events
+            where calendar_id = $2 and meeting_id is null
+          )
+        """,
+        calendar.organization_id,
+        calendar.id,
+    )
+    assert row is not None
+    return tuple(row)
+
+
 async def test_the_meeting_that_a_slots_event_had_made_is_the_first_seats(
     calendar: Calendar, invitees: Bookings, database: Connection
 ) -> None:
