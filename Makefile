@@ -28,7 +28,7 @@ check: $(SET_UP) ## formatting, types, imports, SQL, and the Supabase CLI on a r
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/sqlfluff lint --processes 2 -q sql supabase/migrations
+	@$(BIN)/sqlfluff lint --processes 2 -q sql bench/sql supabase/migrations
 	@$(BIN)/squawk supabase/migrations/*.sql
 	@$(BIN)/python -m local_stack.node --judges
 	@$(BIN)/python -m local_stack.check_cli

@@ -5,7 +5,8 @@ insert into auth.users (id, aud, role, email, created_at, updated_at)
 values (:user_id, 'authenticated', 'authenticated', :email, now(), now());
 
 -- name: organization$
-select organization_id from public.organization_members where user_id = :user_id;
+select organization_id from public.organization_members
+where user_id = :user_id;
 
 -- name: connect$
 insert into public.calendar_connections (organization_id, owner_id, provider, account_email)
@@ -20,13 +21,15 @@ values (:connection_id, :organization_id, :provider_calendar_id, 'Calendar', 'Eu
 returning id;
 
 -- name: switch_on!
-update public.calendars set sync_enabled = true where id = :calendar_id;
+update public.calendars set sync_enabled = true
+where id = :calendar_id;
 
 -- name: is_read_whole$
-select calendar.backfill = 'complete' and exists (
-  select 1 from public.calendar_watch_channels as channel
-  where channel.calendar_id = calendar.id and channel.status = 'active'
-)
+select
+  calendar.backfill = 'complete' and exists (
+    select 1 from public.calendar_watch_channels as channel
+    where channel.calendar_id = calendar.id and channel.status = 'active'
+  )
 from public.calendars as calendar
 where calendar.id = :calendar_id;
 
@@ -38,7 +41,8 @@ limit 1;
 
 -- name: run^
 select run.started_at, (run.steps ->> 'answered')::float8 as answered_ms from sync.runs as run
-where run.kind = 'pull' and run.subject_id = :calendar_id and run.started_at >= :since
+where
+  run.kind = 'pull' and run.subject_id = :calendar_id and run.started_at >= :since
   and run.outcome = 'done'
 order by run.started_at
 limit 1;

@@ -1,10 +1,17 @@
 -- What the lines about many tasks make.
 
--- name: make_due!
-update sync.tasks set run_at = now(), lane = 1;
-
 -- name: hold_snapshot$
 select count(*) from (select 1 from sync.tasks limit 1) as looked_at;
+
+-- name: claim_all!
+-- As sync.claim_tasks leaves them: an entry of the index dies where each was due.
+update sync.tasks
+set lease = gen_random_uuid(), run_at = clock_timestamp() + interval '1 minute', attempts = 1;
+
+-- name: finish_all!
+-- As sync.finish_tasks leaves them: another dies where each lease would have ended.
+update sync.tasks
+set lease = null, run_at = clock_timestamp(), lane = 2, attempts = 0;
 
 -- name: rest!
 -- As after a night's polls: the next ones lie within a quarter of an hour.

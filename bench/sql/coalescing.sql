@@ -13,7 +13,8 @@ truncate public.plain_deliveries, public.bare_deliveries;
 insert into public.plain_deliveries (
   received_at, provider, kind, channel_id, routing_key, headers, body
 )
-select given.received_at, given.provider, given.kind, given.channel_id, given.routing_key,
+select
+  given.received_at, given.provider, given.kind, given.channel_id, given.routing_key,
   given.headers::jsonb, given.body::jsonb
 from unnest(
   cast(:providers as text[]), cast(:channel_ids as uuid[]), cast(:routing_keys as text[]),
@@ -25,7 +26,8 @@ from unnest(
 insert into public.bare_deliveries (
   received_at, provider, kind, channel_id, routing_key, headers, body
 )
-select given.received_at, given.provider, given.kind, given.channel_id, given.routing_key,
+select
+  given.received_at, given.provider, given.kind, given.channel_id, given.routing_key,
   given.headers::jsonb, given.body::jsonb
 from unnest(
   cast(:providers as text[]), cast(:channel_ids as uuid[]), cast(:routing_keys as text[]),
@@ -34,4 +36,5 @@ from unnest(
 ) as given (provider, channel_id, routing_key, kind, headers, body, received_at);
 
 -- name: deadlocks$
-select deadlocks from pg_catalog.pg_stat_database where datname = current_database();
+select deadlocks from pg_catalog.pg_stat_database
+where datname = current_database();

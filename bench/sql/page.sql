@@ -1,7 +1,8 @@
 -- What the line about pages needs of one calendar.
 
 -- name: due!
-update sync.tasks set run_at = now() where subject_id = :calendar_id and kind = 'pull';
+update sync.tasks set run_at = now()
+where subject_id = :calendar_id and kind = 'pull';
 
 -- name: claim^
 select claimed.task_id, claimed.lease, claimed.due_at, claimed.claimed_at, claimed.connection_id
@@ -16,4 +17,5 @@ values (:connection_id, :key_id, :ciphertext);
 select pg_current_wal_insert_lsn() - '0/0'::pg_lsn;
 
 -- name: count$
-select count(*) from public.calendar_events where calendar_id = :calendar_id;
+select count(*) from public.calendar_events
+where calendar_id = :calendar_id;
