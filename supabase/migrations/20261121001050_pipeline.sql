@@ -232,8 +232,8 @@ begin
     select
       meeting.client_id,
       max(meeting.starts_at) filter (
-        where meeting.starts_at <= v_now
-          and meeting.status in ('scheduled', 'confirmed', 'completed')
+        where meeting.status = 'completed' -- before its time, too: they have met
+          or (meeting.starts_at <= v_now and meeting.status in ('scheduled', 'confirmed'))
       ) as last_at,
       min(meeting.starts_at) filter (
         where meeting.starts_at > v_now

@@ -166,6 +166,15 @@ async def test_a_meeting_that_was_over_when_we_heard_of_it_was_not_booked_now(
     assert await stage_of(database, client) == "new"
 
 
+async def test_a_meeting_completed_before_its_time_is_the_last_one_at_once(
+    database: Connection, organization: UUID, client: UUID
+) -> None:
+    meeting = await make_meeting(database, organization, NOW + DAY, client_id=client)
+    await change(database, meeting, status="completed")
+    place = await place_of(database, client)
+    assert (place["last_meeting_at"], place["next_meeting_at"]) == (NOW + DAY, None)
+
+
 async def test_a_meeting_given_another_client_is_booked_for_that_one(
     database: Connection, organization: UUID, client: UUID
 ) -> None:

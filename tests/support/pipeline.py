@@ -129,8 +129,10 @@ select
   (
     select max(starts_at) from public.meetings
     where client_id = client.id and merged_into is null and deleted_at is null
-      and status in ('scheduled', 'confirmed', 'completed')
-      and starts_at <= sync.clock()
+      and (
+        status = 'completed'
+        or (status in ('scheduled', 'confirmed') and starts_at <= sync.clock())
+      )
   ) as last_meeting_at,
   (
     select min(starts_at) from public.meetings
