@@ -208,7 +208,20 @@ begin
     ),
     booking.meeting_id, true,
     merged.client_id
-  from public.calendar_events as booking
+  from (
+    -- Two of the organization's accounts may tell of one booking.
+    select distinct on (known.meeting_id) known.*
+    from public.calendar_events as known
+    where known.meeting_id = any (v_meetings)
+      and known.calendar_id = any ((p_batch).booking_calendars) and known.scope = 'in'
+    order by
+      known.meeting_id,
+      known.id = any (array(
+        select meeting.event_id from public.meetings as meeting
+        where meeting.id = any (v_meetings) and meeting.event_id is not null
+      )) desc,
+      known.provider_updated_at desc nulls last, known.id
+  ) as booking
   join public.calendars as calendar on calendar.id = booking.calendar_id
   join public.organizations as organization on organization.id = booking.organization_id
   left join sync.words_beside(p_batch, v_meetings) as beside
@@ -219,9 +232,7 @@ begin
     from public.meetings as former
     where former.merged_into = any (v_meetings) and former.client_id is not null
     order by former.merged_into, former.updated_at desc
-  ) as merged on merged.meeting_id = booking.meeting_id
-  where booking.meeting_id = any (v_meetings)
-    and booking.calendar_id = any ((p_batch).booking_calendars) and booking.scope = 'in';
+  ) as merged on merged.meeting_id = booking.meeting_id;
 end;
 $$;
 comment on function sync.stage_bookings_of_events(sync.batch) is

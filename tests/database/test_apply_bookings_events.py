@@ -78,6 +78,24 @@ async def test_a_booking_and_its_event_are_one_meeting_whichever_comes_first(
         assert (await mirrored(database, event_id))["meeting_id"] == meeting["id"]
 
 
+async def test_a_booking_that_two_accounts_tell_of_is_one_meeting(
+    calendar: Calendar, bookings: Bookings, database: Connection, worker: Connection
+) -> None:
+    other = await Bookings.create(
+        database,
+        worker,
+        organization_id=calendar.organization_id,
+        account_email="cohost@example.com",
+    )
+    await bookings.tell(booking("u1", **BY_ICAL_UID))
+    await other.tell(booking("u1", **BY_ICAL_UID))
+    await other.tell(booking("u1", title="New", version="2", **BY_ICAL_UID))
+    await calendar.apply(event(description="By phone"))
+    (meeting,) = await meetings(database)
+    assert (meeting["title"], meeting["description"]) == ("New", "By phone")
+    assert meeting["calendar_id"] == other.calendar_id
+
+
 @pytest.mark.parametrize("tie", [BY_REFERENCE, BY_ICAL_UID], ids=["id", "iCalUID"])
 async def test_the_older_meeting_survives(
     calendar: Calendar, bookings: Bookings, database: Connection, tie: dict[str, Any]
