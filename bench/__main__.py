@@ -12,6 +12,7 @@ import uvloop
 from bench.chart import chart
 from bench.ground import CHECKOUT, Ground
 from bench.lines import (
+    bookings,
     callback,
     claim,
     claimed,
@@ -56,6 +57,7 @@ LINES: dict[str, Line] = {
         callback,
         claim,
         lanes,
+        bookings,
         memory,
     )
 }

@@ -94,6 +94,7 @@ def test_the_lines_of_the_table_are_all_there():
         "callback",
         "claim",
         "lanes",
+        "bookings",
         "memory",
     ]
 
