@@ -236,6 +236,10 @@ DEEDS = tuple(
     for name, deed in vars(Busy).items()
     if callable(deed) and not name.startswith("_") and name != "do"
 )
+OF_SERIES = ("series", "retime", "rule", "trim", "occurrence", "recur", "_one_")
+SERIES_DEEDS = tuple(
+    place for place, name in enumerate(DEEDS) if any(word in name for word in OF_SERIES)
+)
 
 
 def _one(things: list[Any], number: int) -> Any:

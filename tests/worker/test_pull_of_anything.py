@@ -18,7 +18,7 @@ from pytest_postgresql.executors import NoopExecutor
 from local_stack.postgres import Postgres
 from local_stack.twins.google import Calendar
 from tests.support.cluster import copy_of
-from tests.support.people import DEEDS, Busy
+from tests.support.people import DEEDS, SERIES_DEEDS, Busy
 from tests.support.sessions import Sessions
 from tests.support.stories import ANYTHING, CALENDARS
 from tests.support.sync import World, assert_mirrors, make_world, new_address
@@ -28,11 +28,13 @@ FILES = [None, *CALENDARS]
 FAILURES = ("fail", "throttle", "cut")
 
 number = st.integers(0, 1000)
+# What happens after a deed: mostly nothing, or a pull, or one that meets with trouble.
+then = st.sampled_from(["", "", "", "pull", "pull", "pull", *FAILURES, "expire"])
 deed = st.tuples(
-    st.integers(0, len(DEEDS) - 1),
-    st.tuples(number, number, number),
-    # What happens after it: mostly nothing, or a pull, or one that meets with trouble.
-    st.sampled_from(["", "", "", "pull", "pull", "pull", *FAILURES, "expire"]),
+    st.integers(0, len(DEEDS) - 1), st.tuples(number, number, number), then
+)
+series_deed = st.tuples(
+    st.sampled_from(SERIES_DEEDS), st.tuples(number, number, number), then
 )
 Story = list[tuple[int, tuple[int, int, int], str]]
 
@@ -48,7 +50,7 @@ def test_whatever_happens_is_mirrored(
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name if file else "empty")
-@given(story=st.lists(deed, min_size=10, max_size=20))
+@given(story=st.lists(st.one_of(series_deed, deed), min_size=10, max_size=20))
 @settings(ANYTHING, max_examples=4)
 def test_whatever_happens_in_a_calendar_that_somebody_kept_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, file: Path | None, story: Story
