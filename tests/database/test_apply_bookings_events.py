@@ -1,6 +1,7 @@
 """A booking and the event that its page made in the host's calendar are one meeting."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import permutations
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from providers.bookings import Booking, CalendarReference, Seats
-from tests.support.bookings import Bookings, bare, booking, next_week
+from tests.support.bookings import GUEST, Bookings, bare, booking, next_week
 from tests.support.events import Calendar, make_event, meetings, mirrored, tombstone
 from tests.support.eventually import eventually
 from tests.support.sessions import Connection
@@ -244,6 +245,61 @@ async def test_a_declined_event_leaves_its_booked_meeting_as_it_is(
     await calendar.apply(event(own_response="declined"))
     (after,) = await meetings(database)
     assert dict(after) == dict(before)
+
+
+@pytest.mark.parametrize("tie", [BY_REFERENCE, BY_ICAL_UID], ids=["id", "iCalUID"])
+@pytest.mark.parametrize("ends", ["confirmed", "cancelled"])
+async def test_a_booking_and_its_event_end_the_same_however_their_news_mingle(
+    database: Connection, worker: Connection, tie: dict[str, Any], ends: str
+) -> None:
+    moved: dict[str, Any] = {"starts_at": next_week(days=8), "title": "Moved"}
+    told = {
+        "b": booking("u1", **tie),
+        "m": booking("u2", supersedes="u1", version="2", **moved, **tie),
+        "c": bare("u2", state="cancelled", version="3"),
+    }
+    pulled = [
+        event(description="By phone"),
+        event(description="By phone", starts_at=next_week(days=8), sequence=1),
+        tombstone("e1", sequence=2),
+    ]
+    steps = "bmceee" if ends == "cancelled" else "bmeee"
+    seen = set()
+    for order in sorted(set(permutations(steps)))[::2]:
+        calendar = await Calendar.create(database, worker)
+        bookings = await Bookings.create(
+            database, worker, organization_id=calendar.organization_id
+        )
+        news = iter(pulled)
+        for step in order:
+            if step == "e":
+                await calendar.apply(next(news))
+            else:
+                await bookings.tell(told[step])
+        found = await database.fetch(
+            """
+            select title, starts_at, status, description, attendee_email
+            from public.meetings
+            where organization_id = $1 and merged_into is null
+            """,
+            calendar.organization_id,
+        )
+        seen.add((tuple(map(tuple, found)), "".join(order) if len(found) > 1 else ""))
+    assert seen == {
+        ((("Moved", moved["starts_at"], ends, "By phone", GUEST),), ""),
+    }
+
+
+async def test_a_thousand_guests_are_one_meeting_and_one_client(
+    bookings: Bookings, database: Connection
+) -> None:
+    guests = [f"guest{n}@example.com" for n in range(1000)]
+    await bookings.tell(booking("u1", guests=guests))
+    (meeting,) = await meetings(database)
+    assert meeting["attendee_email"] == GUEST
+    assert await database.fetchval("select count(*) from public.clients") == 1
+    attendees = json.loads((await mirrored(database, "u1"))["attendees"])
+    assert len(attendees) == 1001
 
 
 # Seats.
