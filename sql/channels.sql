@@ -7,6 +7,10 @@ from sync.begin_watch(:task_id, :lease, :calendar_id);
 -- name: open_channel$
 select sync.open_channel(:task_id, :lease, :calendar_id, :key_id, :address);
 
+-- name: open_or_borrow^
+select *
+from sync.open_or_borrow(:task_id, :lease, :calendar_id, :key_id, :address);
+
 -- name: activate_channel$
 select sync.activate_channel(
   :task_id, :lease, :channel_id, :resource_id, :expires_at

@@ -26,6 +26,7 @@ from worker.handler import TaskFailed
 
 BOOKINGS = frozenset({Provider.CALENDLY, Provider.CALCOM})
 LOST = "the provider no longer has it"
+LENDER_AWAY = "whoever had the channel made can no longer be asked"
 OUTDATED = "it was made with an older key, or for another address"
 MOVED = "it posts to another address"
 
@@ -42,7 +43,9 @@ class Live:
     resource_id: str
     key_id: str | None
     address: str | None
+    expires_at: datetime | None
     is_borrowed: bool
+    lender_is_away: bool
     renew_at: datetime
     is_due: bool
 
@@ -56,7 +59,9 @@ class Live:
             resource_id=calendar["resource_id"] or "",
             key_id=calendar["channel_key_id"],
             address=calendar["channel_address"],
+            expires_at=calendar["expires_at"],
             is_borrowed=calendar["is_borrowed"],
+            lender_is_away=calendar["lender_is_away"],
             renew_at=calendar["renew_at"],
             is_due=calendar["renew_at"] <= calendar["now_at"],
         )
@@ -167,6 +172,11 @@ class CalendarChannels:
 
     async def look(self, live: Live) -> Verdict:
         client = self._account.client
+        if live.is_borrowed and not isinstance(client, RenewsChannels):
+            # Its lender renews it, and it is as good as the lender's grant.
+            if live.lender_is_away:
+                return Dead("expired", LENDER_AWAY)
+            return Kept(live.expires_at, live.key_id)
         made_with = (live.key_id, live.address)
         is_outdated = made_with != (self.key_id, self.address) and not live.is_borrowed
         if not isinstance(client, RenewsChannels):

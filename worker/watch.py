@@ -120,7 +120,9 @@ class WatchRun:
         known = await self._lost_and_found()
         if known is not None:
             return await self._activate(known)
-        channel_id = await self._open()
+        channel_id = await self._open_or_borrow()
+        if isinstance(channel_id, datetime):
+            return channel_id
         try:
             channel = await self.channels.make(channel_id)
         except Unwatchable as refused:
@@ -266,6 +268,19 @@ class WatchRun:
             address=self.channels.address,
         )
         return channel_id
+
+    async def _open_or_borrow(self) -> UUID | datetime:
+        """Return the channel to ask for; where none is, when to look again."""
+        answer = await queries.channels.open_or_borrow(
+            self.pool,
+            task_id=self.task.id,
+            lease=self.task.lease,
+            calendar_id=self.task.subject_id,
+            key_id=self.channels.key_id,
+            address=self.channels.address,
+        )
+        opened: UUID | datetime = answer["channel_id"] or answer["renew_at"]
+        return opened
 
     async def _activate(self, channel: Channel) -> datetime:
         renew_at: datetime = await queries.channels.activate_channel(

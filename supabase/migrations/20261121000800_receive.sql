@@ -180,7 +180,7 @@ begin
   with known as materialized (
     select
       incoming.*, channel.organization_id, calendar.connection_id, calendar.provider_calendar_id,
-      connection.account_email
+      connection.account_email, connection.status = 'active' as is_active
     from unnest(
       p_provider, p_channel_id, p_routing_key, p_kind, p_headers, p_body, p_received_at
     ) with ordinality
@@ -193,7 +193,7 @@ begin
     join public.calendar_connections as connection
       on connection.id = calendar.connection_id and connection.provider = incoming.provider
     union all
-    select incoming.*, connection.organization_id, connection.id, null, null
+    select incoming.*, connection.organization_id, connection.id, null, null, null
     from unnest(p_routed, p_connections) as routed (place, connection_id)
     join public.calendar_connections as connection on connection.id = routed.connection_id
     cross join lateral (
@@ -217,18 +217,19 @@ begin
   ),
 
   -- One provider channel may serve several organizations: every enabled calendar of the same
-  -- account and calendar is woken.
+  -- account and calendar is woken. A connection that rests reads all it missed when it is back.
   rung as (
     select calendar.id, calendar.connection_id
     from known
     join public.calendars as calendar
       on calendar.provider_calendar_id = known.provider_calendar_id and calendar.sync_enabled
-      and (calendar.connection_id = known.connection_id or exists (
+      and case when calendar.connection_id = known.connection_id then known.is_active else exists (
         select 1 from public.calendar_connections as connection
         where connection.id = calendar.connection_id
           and connection.provider = known.provider
           and connection.account_email = known.account_email
-      ))
+          and connection.status = 'active'
+      ) end
     where known.kind = 'change'
       -- Whose pull is due already needs no waking, nor the lock on its task: the change was made
       -- before we were told, so a pull that is claimed after this look will read it. Others, who

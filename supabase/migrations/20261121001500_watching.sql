@@ -42,7 +42,8 @@ returns table (
   calendar_id uuid, connection_id uuid, provider text, account_email text,
   provider_calendar_id text, sync_enabled boolean, lifetime_s integer, key_id text,
   ciphertext bytea, channel_id uuid, resource_id text, channel_key_id text,
-  channel_address text, is_borrowed boolean, renew_at timestamptz, now_at timestamptz
+  channel_address text, expires_at timestamptz, is_borrowed boolean, lender_is_away boolean,
+  renew_at timestamptz, now_at timestamptz
 )
 language plpgsql
 security definer -- the worker holds no grant on tables: these functions are its reach
@@ -51,6 +52,7 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := sync.clock();
+  v_ended uuid;
 begin
   perform sync.hold_task(p_task_id, p_lease);
   update sync.calendar_state as state
@@ -77,9 +79,11 @@ begin
               and heard.status in ('pending', 'active', 'replaced')
           )
       )
-    );
+    )
+  returning channel.id into v_ended; -- there is one at most
   if found then
     perform sync.lose_channel(p_calendar_id);
+    perform sync.wake_borrowers(array[v_ended]);
   end if;
 
   return query
@@ -89,7 +93,14 @@ begin
     extract(epoch from calendar.channel_lifetime)::integer,
     credentials.key_id, credentials.ciphertext,
     live.id, coalesce(live.resource_id, state.resource_id), state.key_id, state.address,
-    state.heard_as is not null,
+    live.expires_at, state.heard_as is not null,
+    exists (
+      select 1
+      from public.calendar_watch_channels as lent
+      join public.calendars as lender on lender.id = lent.calendar_id
+      join public.calendar_connections as lenders on lenders.id = lender.connection_id
+      where lent.id = state.heard_as and lenders.status <> 'active'
+    ),
     case when live.id is not null then coalesce(state.renew_at, v_now) end,
     v_now
   from public.calendars as calendar
@@ -177,16 +188,7 @@ begin
   end if;
 
   -- Who was told of changes in its name has to see to a channel of their own.
-  perform sync.request_tasks(
-    array_agg('watch'::text), array_agg(calendar.id), array_agg(calendar.connection_id),
-    array_agg(1::smallint), array_agg(sync.clock())
-  )
-  from sync.channel_state as state
-  join public.calendar_watch_channels as borrowed
-    on borrowed.id = state.channel_id and borrowed.status = 'active'
-  join public.calendars as calendar on calendar.id = borrowed.calendar_id
-  where state.heard_as = p_channel_id
-  having count(*) > 0;
+  perform sync.wake_borrowers(array[p_channel_id]);
 end;
 $$;
 comment on function sync.close_channel(bigint, uuid, uuid, text, text, boolean) is

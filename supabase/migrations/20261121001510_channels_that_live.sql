@@ -60,6 +60,7 @@ declare
   v_connection_id uuid;
   v_provider text;
   v_renew_at timestamptz;
+  v_replaced uuid[];
 begin
   select calendar.id, connection.id, connection.provider
   into v_calendar_id, v_connection_id, v_provider
@@ -70,12 +71,16 @@ begin
   update public.calendar_watch_channels as older
   set status = 'replaced'
   where older.calendar_id = v_calendar_id and older.id <> p_channel_id
-    and older.status = 'active';
+    and older.status = 'active'
+  returning array[older.id] into v_replaced; -- there is one at most
   update public.calendar_watch_channels as channel
   set
     status = 'active', status_reason = null, resource_id = p_resource_id,
     -- Google goes by the id that it was given.
-    provider_channel_id = case v_provider when 'google' then p_channel_id::text else p_resource_id end,
+    provider_channel_id = case v_provider
+      when 'google' then coalesce(p_heard_as, p_channel_id)::text
+      else p_resource_id
+    end,
     expires_at = p_expires_at
   where channel.id = p_channel_id;
   v_renew_at := sync.renew_at(p_channel_id, v_calendar_id, p_expires_at, p_heard_as is not null);
@@ -83,6 +88,7 @@ begin
   values (p_channel_id, v_renew_at, p_heard_as)
   on conflict (channel_id) do update
   set renew_at = excluded.renew_at, heard_as = excluded.heard_as, unused = false;
+  perform sync.move_borrowers(v_replaced, coalesce(p_heard_as, p_channel_id));
   insert into sync.calendar_state as state (calendar_id)
   values (v_calendar_id)
   on conflict (calendar_id) do update set channel_lost_at = null;
@@ -108,6 +114,9 @@ set search_path = ''
 as $$
 begin
   perform sync.hold_task(p_task_id, p_lease);
+  perform sync.lock_identity(channel.calendar_id)
+  from public.calendar_watch_channels as channel
+  where channel.id = p_channel_id;
   return sync.make_live(p_channel_id, p_resource_id, p_expires_at, null);
 end;
 $$;
@@ -177,6 +186,9 @@ declare
   v_is_same boolean;
 begin
   perform sync.hold_task(p_task_id, p_lease);
+  perform sync.lock_identity(channel.calendar_id)
+  from public.calendar_watch_channels as channel
+  where channel.id = p_channel_id;
   select
     found.calendar_id = mine.calendar_id,
     found.status in ('pending', 'active', 'replaced'),

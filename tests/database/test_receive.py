@@ -220,6 +220,24 @@ async def test_a_channel_wakes_the_same_calendar_in_every_organization(
         assert asleep.calendar not in woken
 
 
+@pytest.mark.parametrize("resting", ["ours", "shared"])
+async def test_who_has_to_connect_again_is_not_woken_and_keeps_nobody_from_it(
+    database: Connection, receiver: Connection, ours: Watched, resting: str
+) -> None:
+    shared = await watched(database)
+    asleep, awake = (ours, shared) if resting == "ours" else (shared, ours)
+    await database.execute(
+        "update public.calendar_connections as connection set status = 'needs_reauth' "
+        "from public.calendars as calendar "
+        "where calendar.connection_id = connection.id and calendar.id = $1",
+        asleep.calendar,
+    )
+
+    await receive(receiver, {"channel_id": ours.channel})
+
+    assert await pulls(database) == [awake.calendar]
+
+
 async def test_a_flush_notifies_once_and_one_that_moves_nothing_not_at_all(
     database: Connection, receiver: Connection, connect: Connect, ours: Watched
 ) -> None:

@@ -421,29 +421,7 @@ async def test_with_a_new_grant_channels_of_the_old_one_are_made_anew(
     assert await world.channels(calendar_id) == ["stopped", "active"]
 
 
-# Two organizations.
-
-
-async def test_two_organizations_with_one_calendar_each_get_its_changes(
-    pushed: World,
-) -> None:
-    world = pushed
-    calendar = world.account.primary
-    first, other = await world.switch_on(calendar), await world.switch_on(calendar)
-    await world.work()
-    await eventually(lambda: len(delivered(world)) == 2)
-
-    # One push is enough for both.
-    world.twin.switchboard.drop_pushes()
-    calendar.add("Visit", coming())
-    await eventually(lambda: len(delivered(world)) == 3)
-    await world.work()
-
-    for calendar_id in (first, other):
-        await assert_mirrors(world.database, calendar_id, calendar)
-        assert len(await world.meetings(calendar_id)) == 1
-    meetings = "select count(distinct organization_id) from public.meetings"
-    assert await world.database.fetchval(meetings) == 2
+# Pushes.
 
 
 async def test_what_is_pushed_during_a_pull_makes_one_more(pushed: World) -> None:
