@@ -132,6 +132,7 @@ class Proxy:
         self._deaf = deaf
         self._server: asyncio.Server | None = None
         self._jobs: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._refusing = False
@@ -144,10 +145,12 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        self.cut()
-        for job in list(self._jobs):
+        self._refusing = True  # who was let in, and not yet met
+        jobs = [*self._connecting, *self._jobs]
+        for job in jobs:
             job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await asyncio.gather(*jobs, return_exceptions=True)
+        self.cut()
 
     @property
     def url(self) -> str:
@@ -179,16 +182,25 @@ class Proxy:
         for job in list(self._jobs):
             job.cancel()
 
-    async def _accept(
+    def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.connections += 1
+        self._writers.add(writer)
         if self._refusing:
             writer.transport.abort()
             return
+        # Noted: whoever connects while the proxy ends is cut off too.
+        connecting = asyncio.create_task(self._connect(reader, writer))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
+
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         assert self._target.hostname
         server = await asyncio.open_connection(self._target.hostname, self._target.port)
-        self._writers |= {writer, server[1]}
+        self._writers.add(server[1])
         self._clients.add(writer)
         waiting = _Waiting()
         self._run(self._pass_up(reader, server[1], waiting))
