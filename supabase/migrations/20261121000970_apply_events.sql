@@ -22,6 +22,7 @@ begin
   v_updated := sync.update_meetings(p_batch);
   v_cancelled := sync.cancel_meetings(p_batch);
   perform sync.write_events(p_batch);
+  perform sync.write_slots(p_batch);
   perform sync.ask_for_bookings(p_batch);
   return query select v_created, v_updated, v_cancelled, v_detached;
 end;

@@ -7,10 +7,15 @@
 create table sync.slot_keys (
   organization_id uuid not null references public.organizations (id) on delete cascade,
   key text not null,
+  calendar_id uuid not null references public.calendars (id) on delete cascade,
+  slot text not null,
   primary key (organization_id, key)
 );
 comment on table sync.slot_keys is
 'Keys of calendar events that are slots: several bookings share them. Such a key is in no meeting''s sync.meeting_keys.';
+comment on column sync.slot_keys.calendar_id is 'The calendar of bookings that has its seats.';
+comment on column sync.slot_keys.slot is 'What the seats are known by: their series_provider_id.';
+create index slot_keys_calendar on sync.slot_keys (calendar_id);
 alter table sync.slot_keys enable row level security;
 grant select, insert on sync.slot_keys to sync_engine;
 
@@ -142,12 +147,13 @@ declare
   v_keys text[];
 begin
   with seat as (
-    select staged.key, staged.keys from sync.staged_events as staged
+    select staged.series_provider_id as slot, staged.key, staged.keys
+    from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and staged.origin = 'told'
       and staged.series_provider_id = any (p_slots)
     union all
     select
-      sync.event_key(event.ical_uid, 'single', null, null),
+      event.series_provider_id, sync.event_key(event.ical_uid, 'single', null, null),
       sync.reference_keys(event.raw -> 'references')
     from public.calendar_events as event
     where event.calendar_id = (p_batch).calendar_id and event.scope = 'in'
@@ -155,11 +161,13 @@ begin
   ),
 
   written as (
-    insert into sync.slot_keys (organization_id, key)
-    select distinct (p_batch).organization_id, bears.key
+    insert into sync.slot_keys (organization_id, key, calendar_id, slot)
+    select distinct on (bears.key)
+      (p_batch).organization_id, bears.key, (p_batch).calendar_id, seat.slot
     from seat
     cross join lateral unnest(seat.keys || seat.key) as bears (key)
     where bears.key not like 'booking:%'
+    order by bears.key, seat.slot
     on conflict do nothing
     returning key
   )
@@ -187,17 +195,30 @@ declare
   v_keys text[];
 begin
   -- A booking may name its event by the id only: other calendars have it by its iCalUID.
-  v_keys := p_keys || array(
-    select sync.event_key(event.ical_uid, event.role, event.original_start, event.original_start_date)
-    from public.calendar_events as event
-    where event.ical_uid is not null and event.id = any (array(
-      select named.event_id from sync.events_of_keys(p_batch, p_keys) as named
-    ))
-  );
-  insert into sync.slot_keys (organization_id, key)
-  select distinct (p_batch).organization_id, bears.key
-  from unnest(v_keys) as bears (key)
-  on conflict do nothing;
+  with named as materialized (
+    select one.key, one.event_id from sync.events_of_keys(p_batch, p_keys) as one
+  ),
+
+  written as (
+    insert into sync.slot_keys (organization_id, key, calendar_id, slot)
+    select distinct on (bears.key)
+      (p_batch).organization_id, bears.key, slot.calendar_id, slot.slot
+    from named
+    join sync.slot_keys as slot
+      on slot.organization_id = (p_batch).organization_id and slot.key = named.key
+    join public.calendar_events as event on event.id = named.event_id
+    cross join lateral (
+      select sync.event_key(
+        event.ical_uid, event.role, event.original_start, event.original_start_date
+      ) as key
+    ) as bears
+    where event.id = any (array(select named.event_id from named)) and bears.key is not null
+    order by bears.key, slot.slot
+    on conflict do nothing
+    returning key
+  )
+
+  select p_keys || array_agg(written.key) into v_keys from written;
   insert into sync.staged_events (
     batch_id, place, origin, provider_event_id, status, event_id, is_known, verdict, heir_of,
     tied_to

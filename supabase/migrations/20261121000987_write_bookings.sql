@@ -129,9 +129,10 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  if not exists (
+  if (p_batch).booking_calendars = '{}' or not exists (
     select 1 from sync.staged_events as staged
-    where staged.batch_id = (p_batch).id and staged.event_type = 'seat' and not staged.is_same
+    where staged.batch_id = (p_batch).id
+      and (staged.origin = 'slot' or (staged.event_type = 'seat' and not staged.is_same))
   ) then
     return;
   end if;

@@ -46,18 +46,29 @@ declare
         where staged.batch_id = (p_batch).id and staged.origin = 'told' and not staged.is_same
       ))
   );
+  v_new text[];
 begin
   if v_slots = '{}' then
     return;
   end if;
   -- Colleagues' calendars have it under another id.
-  insert into sync.slot_keys (organization_id, key)
-  select distinct (p_batch).organization_id, staged.key
-  from sync.staged_events as staged
-  where staged.batch_id = (p_batch).id and staged.origin = 'told' and staged.key is not null
-    and p_prefix || staged.provider_event_id = any (v_slots)
-  order by staged.key
-  on conflict do nothing;
+  with written as (
+    insert into sync.slot_keys (organization_id, key, calendar_id, slot)
+    select distinct on (staged.key)
+      (p_batch).organization_id, staged.key, slot.calendar_id, slot.slot
+    from sync.staged_events as staged
+    join sync.slot_keys as slot on slot.key = p_prefix || staged.provider_event_id
+    where staged.batch_id = (p_batch).id and staged.origin = 'told' and staged.key is not null
+      and slot.organization_id = (p_batch).organization_id and slot.key = any (v_slots)
+    order by staged.key, slot.slot
+    on conflict do nothing
+    returning key
+  )
+
+  select array_agg(written.key) into v_new from written;
+  if v_new is not null then
+    perform sync.stage_copies_of_slots(p_batch, v_new);
+  end if;
   update sync.staged_events as staged
   set role = 'slot', meeting_id = null, is_new_meeting = false, key = null
   where staged.batch_id = (p_batch).id and staged.origin = 'told'
@@ -66,6 +77,58 @@ begin
 end;
 $$;
 comment on function sync.mark_slots(sync.batch, text) is 'Marks staged events whose seats are meetings, and none themselves.';
+
+-- Somebody's copy of it may have come first, and made a meeting: the first seat adopts that.
+
+create function sync.stage_copies_of_slots(p_batch sync.batch, p_keys text[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_lowest integer := sync.lowest_place(p_batch);
+begin
+  insert into sync.staged_events (
+    batch_id, place, origin, provider_event_id, role, status, event_id, verdict, meeting_id, tied_to
+  )
+  select
+    (p_batch).id, -v_lowest - row_number() over (order by copy.key, copy.event_id), copy.origin,
+    copy.provider_event_id, 'slot', copy.status, copy.event_id, 'retired', copy.seat, copy.meeting_id
+  from (
+    -- Not cancelled: its seat's booking is to be looked at anew, once the two are one.
+    select distinct on (known.meeting_id)
+      known.key, 'tied' as origin, '' as provider_event_id, 'confirmed' as status,
+      gen_random_uuid() as event_id, first.meeting_id as seat, known.meeting_id
+    from sync.meeting_keys as known
+    join sync.slot_keys as slot
+      on slot.organization_id = known.organization_id and slot.key = known.key
+    cross join lateral (
+      select seat.meeting_id from public.calendar_events as seat
+      where seat.calendar_id = slot.calendar_id and seat.series_provider_id = slot.slot
+        and seat.scope = 'in' and seat.meeting_id is not null
+      order by seat.created_at, seat.id
+      limit 1
+    ) as first
+    where known.organization_id = (p_batch).organization_id and known.key = any (p_keys)
+      and slot.key = any (p_keys) and known.meeting_id <> first.meeting_id
+      and not exists (
+        select 1 from sync.meeting_keys as own
+        where own.meeting_id = known.meeting_id and own.key like 'booking:%'
+      )
+    union all
+    select named.key, 'slot', named.provider_event_id, 'cancelled', named.event_id, null, null
+    from sync.events_of_keys(p_batch, p_keys) as named
+    where named.event_id not in (
+      select staged.event_id from sync.staged_events as staged
+      where staged.batch_id = (p_batch).id
+    )
+  ) as copy;
+  delete from sync.meeting_keys as known
+  where known.organization_id = (p_batch).organization_id and known.key = any (p_keys);
+end;
+$$;
+comment on function sync.stage_copies_of_slots(sync.batch, text[]) is
+'Stages mirrored events that turn out to be slots, and the meetings they had made, to become one with the first seat''s.';
 
 create function sync.join_referred(p_batch sync.batch, p_prefix text, p_keys text[])
 returns void

@@ -146,7 +146,8 @@ begin
         'write_bookings', 'count_cancelling', 'write_booking_rows', 'write_older_keys',
         'write_slots', 'fill_from_events', 'words_beside', 'refer_to_bookings',
         'join_referred', 'meetings_booked', 'ask_for_bookings', 'stage_bookings_of_events',
-        'refused_bookings', 'project_bookings', 'mark_slots'
+        'refused_bookings', 'project_bookings', 'mark_slots',
+        'stage_copies_of_slots'
       ])
   loop
     execute format('revoke all on function %s from public', v_step);

@@ -374,8 +374,13 @@ async def test_every_invitee_is_a_meeting_and_their_event_is_none(
     assert (await mirrored(database, "e1"))["meeting_id"] is None
 
 
+@pytest.mark.parametrize("order", list(permutations("sec")), ids="".join)
 async def test_a_colleagues_copy_of_a_slot_is_a_slot_too(
-    calendar: Calendar, invitees: Bookings, database: Connection, worker: Connection
+    calendar: Calendar,
+    invitees: Bookings,
+    database: Connection,
+    worker: Connection,
+    order: tuple[str, ...],
 ) -> None:
     colleague = await Calendar.create(
         database,
@@ -383,11 +388,19 @@ async def test_a_colleagues_copy_of_a_slot_is_a_slot_too(
         organization_id=calendar.organization_id,
         account_email="bob@example.org",
     )
-    await invitees.tell(seat("mira", **TELLS_EVENT))
-    await calendar.apply(event())
-    await colleague.apply(event("copy", is_organizer=False))
-    assert len(await meetings(database)) == 1
-    assert (await mirrored(database, "copy"))["role"] == "slot"
+    steps: dict[str, Callable[[], Awaitable[Any]]] = {
+        "s": lambda: invitees.tell(seat("mira", **TELLS_EVENT)),
+        "e": lambda: calendar.apply(event()),
+        "c": lambda: colleague.apply(event("copy", is_organizer=False)),
+    }
+    for step in order:
+        await steps[step]()
+    (meeting,) = await meetings(database)
+    assert (meeting["title"], meeting["attendee_name"]) == ("Visit", "mira")
+    assert meeting["calendar_id"] == invitees.calendar_id
+    for event_id in ("e1", "copy"):
+        row = await mirrored(database, event_id)
+        assert (row["role"], row["meeting_id"]) == ("slot", None)
 
 
 SEATED: dict[str, Any] = {
