@@ -1,0 +1,178 @@
+"""Whatever people do, and however much of it is delivered: the tables end as it is."""
+
+import random
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from local_stack.twins.rest import Refusal
+from local_stack.twins.switchboard import Fault, FaultKind
+from providers.model import Provider
+from tests.support.ingesting import IngestWorld, at, make_ingest_world
+from tests.support.sessions import Connection
+
+PEOPLE = ("Mira", "Ivo", "Lena", "Tom")
+STEPS = 14
+SEEDS = range(3)
+Truth = dict[str, tuple[str, datetime]]
+
+
+@pytest.fixture(params=[Provider.CALENDLY, Provider.CALCOM])
+async def world(
+    request: pytest.FixtureRequest, database: Connection, database_url: str
+) -> AsyncIterator[IngestWorld]:
+    """Each of the booking providers."""
+    async with make_ingest_world(database, database_url, request.param) as made:
+        yield made
+
+
+class People:
+    """Book, move, cancel and do not come, as numbers tell them to."""
+
+    def __init__(self, world: IngestWorld, chance: random.Random, seats: int) -> None:
+        self._world = world
+        self._chance = chance
+        host = world.account
+        more = {"seats": seats} if seats > 1 else {}
+        self._kinds = [host.event_type("Call"), host.event_type("Class", **more)]
+        self.booked: list[Any] = []
+
+    def act(self) -> None:
+        """Do one thing that can be done."""
+        deeds = (self._book, self._move, self._cancel, self._miss, self._come)
+        try:
+            self._chance.choice((self._book, *deeds))()
+        except Refusal:
+            return  # taken, full or over: nothing happened
+
+    def _book(self) -> None:
+        name = self._chance.choice(PEOPLE)
+        kind = self._chance.choice(self._kinds)
+        email = f"{name.lower()}@example.com"
+        start = self._start()
+        made = self._world.account.book(kind, start, email=email, name=name)
+        self.booked.append(made)
+
+    def _move(self) -> None:
+        if mine := self._one():
+            self.booked[self.booked.index(mine)] = mine.reschedule(self._start())
+
+    def _cancel(self) -> None:
+        if mine := self._one():
+            mine.cancel()
+
+    def _miss(self) -> None:
+        if mine := self._one():
+            mine.did_not_come()
+
+    def _come(self) -> None:
+        if mine := self._one():
+            mine.came_after_all()
+
+    def _one(self) -> Any:
+        live = [one for one in self.booked if one.is_live]
+        return self._chance.choice(live) if live else None
+
+    def _start(self) -> datetime:
+        return at(self._chance.randrange(5), hour=9 + self._chance.randrange(3))
+
+    def truth(self) -> Truth:
+        """Which bookings live, and when, as the provider knows them."""
+        return {key_of(one): look_of(one) for one in self.booked if one.is_live}
+
+
+def key_of(booked: Any) -> str:
+    if hasattr(booked, "uri"):
+        return str(booked.uri)
+    return booked.uid if booked.seat_id is None else f"{booked.uid}#{booked.seat_id}"
+
+
+def look_of(booked: Any) -> tuple[str, datetime]:
+    if hasattr(booked, "uri"):
+        is_missed = booked.invitee.no_show is not None
+        return "no_show" if is_missed else "confirmed", booked.event.starts_at
+    is_missed = booked.attendee.absent
+    return "no_show" if is_missed else "confirmed", booked.row.starts_at
+
+
+async def live_meetings(world: IngestWorld) -> Truth:
+    """What the tables show of it: one meeting for each booking that lives."""
+    rows = await world.database.fetch(
+        """
+        select event.provider_event_id as key, meeting.status, meeting.starts_at
+        from public.meetings as meeting
+        join public.calendar_events as event on event.id = meeting.event_id
+        where event.calendar_id = $1 and meeting.merged_into is null
+          and meeting.status <> 'cancelled'
+        """,
+        world.calendar_id,
+    )
+    return {row["key"]: (row["status"], row["starts_at"]) for row in rows}
+
+
+async def settle(world: IngestWorld) -> None:
+    """Let hours pass, so that what is asked for again and swept has been."""
+    world.twin.switchboard.clear()
+    await world.twin.outbox.drain()
+    for minutes in (1, 6, 80, 80):
+        await world.work("ingest")
+        await world.advance(minutes=minutes)
+    await world.work("ingest")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_deliveries_doubled_and_out_of_order_end_as_it_is(
+    world: IngestWorld, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    await world.begin_by_hand()
+    people = People(world, chance, seats=3)
+    for kind in (FaultKind.DUPLICATE, FaultKind.REORDER):
+        fault = Fault(kind=kind, operation="push", times=None, chance=0.3)
+        world.twin.switchboard.add(fault)
+    for _ in range(STEPS):
+        people.act()
+        if chance.random() < 0.3:
+            await world.work("ingest")
+
+    await settle(world)
+
+    assert with_no_shows_of_the_living(await live_meetings(world), people) == (
+        people.truth()
+    )
+    assert set(await world.states()) <= {"done"}
+    assert world.calls() == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_deliveries_that_are_lost_are_made_good_by_asking(
+    world: IngestWorld, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    await world.begin()
+    people = People(world, chance, seats=1)
+    lost = Fault(kind=FaultKind.DROP, operation="push", times=None, chance=0.4)
+    world.twin.switchboard.add(lost)
+    for _ in range(STEPS):
+        people.act()
+        if chance.random() < 0.3:
+            await world.delivered()
+            await world.advance(minutes=1)
+
+    await settle(world)
+
+    assert with_no_shows_of_the_living(await live_meetings(world), people) == (
+        people.truth()
+    )
+
+
+def with_no_shows_of_the_living(shown: Truth, people: People) -> Truth:
+    """Leave out who did not come and was cancelled afterwards: both are true."""
+    living = people.truth()
+    return {
+        key: look
+        for key, look in shown.items()
+        if key in living or look[0] != "no_show"
+    }
