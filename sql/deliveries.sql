@@ -1,13 +1,11 @@
--- name: receive
--- Store requests that came together; say of each, by place, what became of it.
-select
-  received.place,
-  received.outcome
+-- name: receive$
+-- Store requests that came together; what became of each, in order. One value: a row for each
+-- costs the receiver more than all of them together.
+select array_agg(received.outcome order by received.place) as outcomes
 from
   sync.receive(
     :providers, :channel_ids, :routing_keys, :kinds, :headers, :bodies, :received_at
-  ) as received
-order by received.place;
+  ) as received;
 
 -- name: replay$
 -- Have deliveries of bookings processed again; how many.

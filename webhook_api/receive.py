@@ -137,7 +137,10 @@ class Endpoint:
         except TooBusy:
             raise Refused(answers.TOO_BUSY, "too busy") from None
         # The futures are the batcher's: a sender that leaves does not take them along.
-        outcome = _worst([await one for one in waiting])
+        if len(waiting) == 1:
+            outcome = await waiting[0]
+        else:
+            outcome = _worst([await one for one in waiting])
         if outcome is Outcome.ACCEPTED:
             is_hello = deliveries[0].notification.kind == "hello"
             return answers.VERIFIED if is_hello else self._accepted
@@ -198,6 +201,4 @@ def _is_json(body: bytes) -> bool:
 
 def _worst(outcomes: list[Outcome]) -> Outcome:
     """Of several notifications in one request the worst is answered."""
-    if len(outcomes) == 1:
-        return outcomes[0]
     return next((one for one in WORST_FIRST if one in outcomes), Outcome.IGNORED)

@@ -174,7 +174,7 @@ class Store:
 
 async def _call(connection: Connection, deliveries: list[Delivery]) -> list[Outcome]:
     notifications = [delivery.notification for delivery in deliveries]
-    rows = queries.deliveries.receive(
+    outcomes = await queries.deliveries.receive(
         connection,
         providers=[one.provider for one in notifications],
         channel_ids=[one.channel_id for one in notifications],
@@ -184,7 +184,7 @@ async def _call(connection: Connection, deliveries: list[Delivery]) -> list[Outc
         bodies=[one.body for one in notifications],
         received_at=[delivery.received_at for delivery in deliveries],
     )
-    return [OUTCOMES[row["outcome"]] async for row in rows]
+    return [OUTCOMES[outcome] for outcome in outcomes or ()]
 
 
 def _told(error: BaseException) -> str:

@@ -89,7 +89,7 @@ async def _store(
     admin: asyncpg.Connection, deliveries: Sequence[tuple[UUID, str]]
 ) -> None:
     count, now = len(deliveries), datetime.now(UTC)
-    rows = product.deliveries.receive(
+    outcomes = await product.deliveries.receive(
         admin,
         providers=["calcom"] * count,
         channel_ids=[channel for channel, _ in deliveries],
@@ -99,9 +99,8 @@ async def _store(
         bodies=[body for _, body in deliveries],
         received_at=[now] * count,
     )
-    outcomes = {row["outcome"] async for row in rows}
-    if outcomes != {"accepted"}:
-        raise RuntimeError(f"not all were stored: {outcomes}")
+    if set(outcomes) != {"accepted"}:
+        raise RuntimeError(f"not all were stored: {set(outcomes)}")
 
 
 async def _arrive(

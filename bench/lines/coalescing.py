@@ -77,9 +77,8 @@ async def _store_all(
 
 
 async def _receive(connection: asyncpg.Connection, channels: Sequence[Channel]) -> None:
-    rows = product.deliveries.receive(connection, **_columns(channels))
-    outcomes = {row["outcome"] async for row in rows}
-    if outcomes != {"accepted"}:
+    outcomes = await product.deliveries.receive(connection, **_columns(channels))
+    if set(outcomes) != {"accepted"}:
         raise RuntimeError(f"not stored: {outcomes}")
 
 
