@@ -374,9 +374,9 @@ declare
   v_woken_of uuid[];
   v_telling bigint[];
   v_asked record;
-  v_kinds text[] := '{}';
-  v_subjects uuid[] := '{}';
-  v_connections uuid[] := '{}';
+  v_kinds text[] := array[]::text[];
+  v_subjects uuid[] := array[]::uuid[];
+  v_connections uuid[] := array[]::uuid[];
 begin
   if array_position(p_channel_id, null) is not null then
     select array_agg(routed.place), array_agg(routed.connection_id) into v_places, v_routes
