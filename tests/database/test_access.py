@@ -105,10 +105,20 @@ DECISIONS = {
     "sync_conflicts": Decision(MEMBERS),
     "sync_alerts": Decision(ADMINS),
     "webhook_logs": Decision(ADMINS),
+    "webhook_success": Decision(ADMINS),
+    "sync_lag": Decision(ADMINS),
+    "processing_times": Decision(ADMINS),
     "sync_coverage_gaps": Decision(MEMBERS),
 }
 
-VIEWS = {"webhook_logs", "sync_coverage_gaps"}  # cannot be written by anybody
+# Cannot be written by anybody.
+VIEWS = {
+    "webhook_logs",
+    "webhook_success",
+    "sync_lag",
+    "processing_times",
+    "sync_coverage_gaps",
+}
 
 # What the application's own backend may do besides reading, which is everything.
 SERVICE = {

@@ -364,6 +364,7 @@ async def test_every_function_of_the_data_api_is_known_here(
     assert {row[0] for row in names} == {
         *CALLS,
         "create_organization",
+        "replay_delivery",
         "sync_health",
     }
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -19,6 +19,7 @@ Connect = Callable[..., Awaitable[Connection]]
 async def tenant(database: Connection) -> Tenant:
     made = await make_tenant(database)
     await database.execute("delete from sync.tasks")
+    await database.execute("delete from sync.runs")
     return made
 
 
@@ -222,18 +223,26 @@ async def test_a_stated_reason_leaves_no_gap(
     assert await gaps(api, tenant) == []
 
 
-async def test_where_no_channel_can_live_switching_polling_off_is_a_gap(
+async def test_a_live_channel_without_any_poll_beside_it_is_a_gap(
     database: Connection, tenant: Tenant, api: Connection
 ) -> None:
-    await set_channel(database, "unwatchable")
+    await set_channel(database, "active", lives_for=timedelta(days=1))
     await database.execute("update public.calendars set poll_every = '0'")
 
     assert await gaps(api, tenant) == [
-        "no channel can live here, and polling is switched off"
+        "it is never polled: what no push announces is not noticed"
     ]
+    async with acting(api, tenant.member):
+        row = await api.fetchrow("select * from public.sync_coverage_gaps")
+    assert row is not None
+    assert row["reason"] == "poll_every is zero"
+    assert row["since"] <= datetime.now(UTC)
+    # Where no channel lives it is polled, whatever poll_every says.
+    await set_channel(database, "unwatchable")
+    assert await gaps(api, tenant) == []
 
 
-@pytest.mark.parametrize("status", ["by_hand", "unwatchable"])
+@pytest.mark.parametrize("status", ["by_hand", "unwatchable", "active"])
 async def test_bookings_are_swept_even_where_polling_is_switched_off(
     database: Connection, tenant: Tenant, api: Connection, status: str
 ) -> None:

@@ -18,6 +18,7 @@ VIEWS = ("webhook_success", "sync_lag", "processing_times")
 async def tenant(database: Connection) -> Tenant:
     made = await make_tenant(database)
     await database.execute("delete from sync.webhook_deliveries")
+    await database.execute("delete from sync.runs")
     return made
 
 

@@ -75,6 +75,10 @@ values ('{id}', 'test', '{calendar}', 'Something is wrong.', 'Mend it.');
 insert into sync.webhook_deliveries
   (received_at, provider, kind, organization_id, connection_id, channel_id)
 values (now(), 'google', 'change', '{id}', '{connection}', '{channel}');
+insert into sync.runs
+  (started_at, finished_at, due_at, task_id, kind, subject_id, connection_id, lane,
+   attempt, outcome)
+values (now(), now(), now(), 0, 'pull', '{calendar}', '{connection}', 1, 1, 'done');
 """
 
 
