@@ -324,13 +324,22 @@ with enabled as (
     calendar.id,
     calendar.organization_id,
     calendar.name,
+    calendar.updated_at,
     latest.status as channel_status,
     -- Bookings are swept, whatever it says.
     calendar.poll_every = interval '0' and calendar.kind <> 'bookings' as is_never_polled,
     calendar.kind = 'generated' or coalesce(latest.status in ('unwatchable', 'by_hand'), false)
       as has_reason,
     coalesce(latest.status_reason, calendar.last_error) as reason,
-    coalesce(latest.expires_at, latest.updated_at, calendar.updated_at) as since
+    coalesce(latest.expires_at, latest.updated_at, calendar.updated_at) as since,
+    exists(
+      select 1
+      from public.calendar_watch_channels as live
+      where
+        live.calendar_id = calendar.id
+        and live.status = 'active'
+        and (live.expires_at is null or live.expires_at > now())
+    ) as is_heard
   from public.calendars as calendar
   inner join public.calendar_connections as connection on calendar.connection_id = connection.id
   left join lateral (
@@ -348,27 +357,18 @@ select
   enabled.organization_id,
   enabled.id as calendar_id,
   enabled.name as calendar_name,
-  enabled.since,
-  enabled.reason,
+  case when enabled.is_heard then enabled.updated_at else enabled.since end as since,
+  case when enabled.is_heard then 'poll_every is zero' else enabled.reason end as reason,
   case
-    when enabled.has_reason then 'no channel can live here, and polling is switched off'
+    when enabled.is_heard then 'it is never polled: what no push announces is not noticed'
     when enabled.channel_status is null then 'no channel was made yet'
     when enabled.channel_status = 'active' then 'the channel ran out'
     else 'the channel is ' || enabled.channel_status
   end as gap
 from enabled
-where
-  (not enabled.has_reason or enabled.is_never_polled)
-  and not exists (
-    select 1
-    from public.calendar_watch_channels as live
-    where
-      live.calendar_id = enabled.id
-      and live.status = 'active'
-      and (live.expires_at is null or live.expires_at > now())
-  );
+where case when enabled.is_heard then enabled.is_never_polled else not enabled.has_reason end;
 comment on view public.sync_coverage_gaps is
-'Enabled calendars that nothing announces changes of, without a stated reason: empty when all is well. Polling carries them meanwhile.';
+'Enabled calendars that nothing announces changes of, without a stated reason (polling carries them meanwhile), or that are never polled beside it: empty when all is well.';
 comment on column public.sync_coverage_gaps.gap is 'What is missing.';
 comment on column public.sync_coverage_gaps.reason is 'What the provider, or the last run, said; null = nothing yet.';
 revoke all on public.sync_coverage_gaps from public, anon, authenticated, service_role;

@@ -233,47 +233,6 @@ comment on function sync.meet_events(bigint, uuid, uuid, text[], bytea[]) is
 revoke all on function sync.meet_events(bigint, uuid, uuid, text[], bytea[]) from public;
 grant execute on function sync.meet_events(bigint, uuid, uuid, text[], bytea[]) to sync_worker;
 
--- When to poll next, if nobody calls before. Polling is what stands in for missed pushes.
-
-create function sync.polling_interval(p_calendar_id uuid)
-returns interval
-language sql
-stable
-security definer -- as begin_pull
-set search_path = ''
-as $$
-  select case
-    when calendar.poll_every > interval '0' then calendar.poll_every
-    -- Zero means never while a channel lives; when it should have ended, somebody looks.
-    when calendar.poll_every = interval '0' and channel.alive
-      then coalesce(channel.ends_at - sync.clock() + interval '1 minute', interval '100 years')
-    when calendar.kind = 'generated' then interval '1 day'
-    -- Proven: each push that was missed has to be made good by twenty that came.
-    when channel.alive and state.announced >= 20 * (1 + state.unannounced) then interval '1 hour'
-    when channel.alive then interval '15 minutes'
-    when channel.unwatchable then interval '1 hour'
-    when state.channel_lost_at > sync.clock() - interval '15 minutes' then interval '1 minute'
-    when state.channel_lost_at > sync.clock() - interval '1 hour' then interval '5 minutes'
-    else interval '15 minutes'
-  end
-  from public.calendars as calendar
-  left join sync.calendar_state as state on state.calendar_id = calendar.id
-  cross join lateral (
-    select
-      coalesce(bool_or(
-        watch.status = 'active' and (watch.expires_at is null or watch.expires_at > sync.clock())
-      ), false) as alive,
-      max(watch.expires_at) filter (where watch.status = 'active') as ends_at,
-      coalesce(bool_or(watch.status = 'unwatchable'), false) as unwatchable
-    from public.calendar_watch_channels as watch
-    where watch.calendar_id = calendar.id
-  ) as channel
-  where calendar.id = p_calendar_id
-$$;
-comment on function sync.polling_interval(uuid) is
-'How long a calendar may go without a poll: short after its channel was lost, long where pushes have proven reliable.';
-revoke all on function sync.polling_interval(uuid) from public;
-
 -- Graph notifies before its delta shows the change: a notified pull that found nothing looks again
 -- after 20 s, 60 s and 3 min.
 
@@ -353,6 +312,9 @@ begin
     end,
     round_started_at = null
   where state.calendar_id = p_calendar_id;
+  if p_lane = 2 and p_changes = 0 then
+    perform sync.count_polls(v_connection_id); -- while nothing is held that others wait for
+  end if;
   -- Switched off meanwhile: this was the last pull.
   return case
     when v_enabled then v_now + least(

@@ -1,4 +1,4 @@
-"""Promises of a pull that show in time: when it polls, and how its window rolls."""
+"""Promises of a pull in time: what was announced, and how its window rolls."""
 
 from datetime import datetime, time, timedelta
 from uuid import UUID
@@ -8,141 +8,10 @@ import pytest
 from tests.support.events import ZONE
 from tests.support.sync import World, assert_mirrors, synced
 
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
-
 
 def in_days(days: int, hour: int = 9) -> datetime:
     day = datetime.now(ZONE).date() + timedelta(days=days)
     return datetime(day.year, day.month, day.day, hour, tzinfo=ZONE)
-
-
-async def polled_in(world: World, calendar_id: UUID) -> timedelta:
-    interval: timedelta = await world.database.fetchval(
-        "select sync.polling_interval($1)", calendar_id
-    )
-    return interval
-
-
-async def add_channel(
-    world: World, calendar_id: UUID, status: str, *, ends_in: timedelta | None = DAY
-) -> None:
-    await world.database.execute(
-        """
-        insert into public.calendar_watch_channels
-          (calendar_id, organization_id, status, expires_at)
-        select id, organization_id, $2, sync.clock() + $3::interval
-        from public.calendars where id = $1
-        """,
-        calendar_id,
-        status,
-        ends_in,
-    )
-
-
-async def set_state(world: World, calendar_id: UUID, **columns: object) -> None:
-    await world.database.execute(
-        "insert into sync.calendar_state (calendar_id) values ($1) "
-        "on conflict do nothing",
-        calendar_id,
-    )
-    for name, value in columns.items():
-        await world.database.execute(
-            f"update sync.calendar_state set {name} = $2 where calendar_id = $1",
-            calendar_id,
-            value,
-        )
-
-
-# When a calendar is polled.
-
-
-@pytest.mark.parametrize(
-    ("lost_before", "expected"),
-    [
-        (timedelta(0), MINUTE),
-        (14 * MINUTE, MINUTE),
-        (16 * MINUTE, 5 * MINUTE),
-        (59 * MINUTE, 5 * MINUTE),
-        (61 * MINUTE, 15 * MINUTE),
-        (None, 15 * MINUTE),
-    ],
-)
-async def test_without_a_channel_polls_are_frequent_at_first(
-    still_world: World, lost_before: timedelta | None, expected: timedelta
-) -> None:
-    world = still_world
-    calendar_id = await world.switch_on()
-    lost_at = None if lost_before is None else world.clock.now() - lost_before
-    await set_state(world, calendar_id, channel_lost_at=lost_at)
-
-    assert await polled_in(world, calendar_id) == expected
-
-
-@pytest.mark.parametrize(
-    ("announced", "unannounced", "expected"),
-    [
-        (0, 0, 15 * MINUTE),
-        (19, 0, 15 * MINUTE),
-        (20, 0, HOUR),
-        (20, 1, 15 * MINUTE),
-        (40, 1, HOUR),
-    ],
-)
-async def test_where_pushes_have_proven_reliable_polls_are_rare(
-    still_world: World, announced: int, unannounced: int, expected: timedelta
-) -> None:
-    world = still_world
-    calendar_id = await world.switch_on()
-    await add_channel(world, calendar_id, "active")
-    await set_state(world, calendar_id, announced=announced, unannounced=unannounced)
-
-    assert await polled_in(world, calendar_id) == expected
-    await world.advance(days=2)  # the channel has run out
-    assert await polled_in(world, calendar_id) == 15 * MINUTE
-
-
-async def test_what_cannot_be_watched_is_polled_hourly_what_is_generated_daily(
-    world: World,
-) -> None:
-    calendar_id = await world.switch_on()
-    await add_channel(world, calendar_id, "unwatchable")
-    assert await polled_in(world, calendar_id) == HOUR
-
-    await world.change(calendar_id, kind="generated")
-    assert await polled_in(world, calendar_id) == DAY
-
-
-async def test_a_calendars_own_interval_goes_before_all_others(
-    still_world: World,
-) -> None:
-    world = still_world
-    calendar_id = await world.switch_on(poll_every=7 * MINUTE)
-    await add_channel(world, calendar_id, "active")
-    assert await polled_in(world, calendar_id) == 7 * MINUTE
-
-    # Zero is never, as long as the channel lives: then somebody looks.
-    await world.change(calendar_id, poll_every=timedelta(0))
-    assert await polled_in(world, calendar_id) == DAY + MINUTE
-    await world.advance(days=1)
-    assert await polled_in(world, calendar_id) == 15 * MINUTE
-
-    await world.database.execute(
-        "update public.calendar_watch_channels set expires_at = null"
-    )
-    assert await polled_in(world, calendar_id) > 10_000 * DAY
-
-
-async def test_the_next_poll_is_jittered_around_its_interval(world: World) -> None:
-    calendar_id = await world.switch_on(poll_every=HOUR)
-    await world.pull(calendar_id)
-    due_in = [(await world.task("pull", calendar_id))["due_in"]]
-    await world.pull(calendar_id)
-    due_in.append((await world.task("pull", calendar_id))["due_in"])
-
-    assert all(0.84 * HOUR < one < 1.16 * HOUR for one in due_in)
-    assert abs(due_in[0] - due_in[1]) > timedelta(milliseconds=50)
 
 
 async def test_pulls_tell_announced_changes_from_those_that_were_missed(

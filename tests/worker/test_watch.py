@@ -291,10 +291,11 @@ async def test_a_calendar_that_cannot_be_watched_is_polled_hourly_and_says_so(
     await world.change(calendar_id, sync_enabled=True)
     await world.work()
     assert (await world.task("pull", calendar_id))["due_in"] > 0.8 * HOUR
-    # With polling switched off nothing carries it.
+    # Zero switches polls off where a channel lives, and only there.
     await world.change(calendar_id, poll_every=timedelta(0))
-    [gap] = await gaps(world)
-    assert gap["gap"] == "no channel can live here, and polling is switched off"
+    await world.pull(calendar_id)
+    assert (await world.task("pull", calendar_id))["due_in"] < 1.2 * HOUR
+    assert await gaps(world) == []
 
 
 async def test_a_channel_that_google_does_not_let_us_stop_is_given_up(
@@ -401,7 +402,7 @@ async def test_a_channel_that_ran_out_while_google_was_away_is_polled_for(
 
     world.twin.switchboard.clear()
     await world.watch(calendar_id)
-    assert await gaps(world) == []
+    assert [gap["reason"] for gap in await gaps(world)] == ["poll_every is zero"]
     assert (await world.state(calendar_id))["channel_lost_at"] is None
 
 
