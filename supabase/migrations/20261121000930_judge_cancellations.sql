@@ -33,11 +33,15 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_meetings uuid[];
 begin
   loop
+    -- In a variable: a plan made while there were no meetings would ask again for each.
+    v_meetings := sync.meetings_to_lock(p_batch);
     perform 1
     from public.meetings as meeting
-    where meeting.id = any (sync.meetings_to_lock(p_batch))
+    where meeting.id = any (v_meetings)
     order by meeting.id
     for no key update;
     -- Another call may have made one of them one with a third while this call waited: then that
