@@ -93,14 +93,14 @@ begin
   -- Asking is cheaper than reading pg_timezone_names, which opens every zone file.
   perform pg_catalog.timezone(p_name, '2000-01-01 00:00+00'::timestamptz);
   -- Postgres also takes POSIX strings and bare abbreviations; calendars name places.
-  return p_name = 'UTC' or p_name ~ '^[A-Za-z]+(/[A-Za-z0-9_+-]+)+$';
+  return p_name in ('UTC', 'GMT') or p_name ~ '^[A-Za-z]+(/[A-Za-z0-9_+-]+)+$';
 exception
   when invalid_parameter_value then
     return false;
 end;
 $$;
 comment on function sync.is_time_zone(text) is
-'Whether this names a time zone of the IANA database (Area/Place, or UTC).';
+'Whether this names a time zone of the IANA database (Area/Place, UTC or GMT).';
 revoke all on function sync.is_time_zone(text) from public;
 grant execute on function sync.is_time_zone(text)
 to authenticated, service_role, sync_worker, sync_engine;

@@ -171,14 +171,24 @@ begin
     provider_updated_at, content_hash, raw, refusal, event_id, is_known, is_same, old_status,
     old_scope, told_before, key, keys, event_type, visibility, meeting_id, is_new_meeting
   )
-  with joined as materialized (
+  with zones as materialized (
+    select named.zone, sync.is_time_zone(named.zone) as is_known
+    from (
+      select distinct one.fields ->> 'attendee_time_zone' as zone from unnest(p_joined) as one
+      where one.fields ? 'attendee_time_zone'
+    ) as named
+  ),
+
+  joined as materialized (
     select
       one.place, one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id,
       one.state, one.as_of, one.fields, told.*,
       sync.booking_status(one.state, one.phase, one.no_show) as meeting_status,
       sync.booking_metadata(p_provider, row(
         one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id, one.state,
-        one.phase, one.no_show, one.version, one.as_of, one.fields
+        one.phase, one.no_show, one.version, one.as_of,
+        -- Their own clock moves no meeting: one that nobody knows is left out.
+        case when zones.is_known then one.fields else one.fields - 'attendee_time_zone' end
       )::sync.joined_booking) as metadata,
       -- All that anything is made of here.
       decode(md5(concat_ws(
@@ -192,19 +202,12 @@ begin
     cross join lateral jsonb_to_record(one.fields) as told (
       title text, description text, starts_at timestamptz, ends_at timestamptz, location text,
       meeting_url text, attendee_name text, attendee_email text, attendee_phone text,
-      attendee_time_zone text, guests jsonb, organizer_email text, calendar_references jsonb,
-      ical_uid text, sequence bigint, seats jsonb
+      guests jsonb, organizer_email text, calendar_references jsonb, ical_uid text,
+      sequence bigint, seats jsonb
     )
+    left join zones on zones.zone = one.fields ->> 'attendee_time_zone'
     -- What has no time yet is told, and waits.
     where told.starts_at is not null
-  ),
-
-  zones as materialized (
-    select named.zone, sync.is_time_zone(named.zone) as is_known
-    from (
-      select distinct joined.attendee_time_zone as zone from joined
-      where joined.attendee_time_zone like '%/%'
-    ) as named
   ),
 
   mirrored as materialized (
@@ -278,8 +281,6 @@ begin
         then format('its iCalUID has %s bytes', octet_length(joined.ical_uid))
       when length(joined.title) > 10000
         then format('its title has %s characters', length(joined.title))
-      when not zones.is_known
-        then format('unknown time zone %s', left(joined.attendee_time_zone, 100))
       when joined.ends_at < joined.starts_at then 'its end is before its start'
     end,
     coalesce(old.id, gen_random_uuid()),
@@ -301,7 +302,6 @@ begin
   from joined
   left join mirrored as old on old.provider_event_id = joined.current_key
   left join told_before on told_before.place = joined.place
-  left join zones on zones.zone = joined.attendee_time_zone
   cross join lateral (
     select case
       when octet_length(joined.attendee_email) > 320 then null -- no address is longer
