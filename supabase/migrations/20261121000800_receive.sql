@@ -3,19 +3,19 @@
 -- Nearly all that comes is a change on a channel. What only the rest needs stands in steps of its
 -- own, which run where there is any of it in the batch.
 
-create function sync.has_calendar_on(p_connection_id uuid)
+create function sync.wants_bookings(p_connection_id uuid)
 returns boolean
 language sql
 stable
 set search_path = ''
 as $$
-  select exists (
-    select 1 from public.calendars as calendar
-    where calendar.connection_id = p_connection_id and calendar.sync_enabled
-  )
+  select coalesce(bool_or(calendar.sync_enabled), true)
+  from public.calendars as calendar
+  where calendar.connection_id = p_connection_id
 $$;
-comment on function sync.has_calendar_on(uuid) is 'Whether a calendar of this connection is switched on.';
-revoke all on function sync.has_calendar_on(uuid) from public;
+comment on function sync.wants_bookings(uuid) is
+'Whether what comes for this connection is to be taken in: a calendar of it is switched on, or it has none yet, and ingest makes it.';
+revoke all on function sync.wants_bookings(uuid) from public;
 
 -- Deliveries that name no channel: of webhooks made by hand.
 
@@ -114,7 +114,7 @@ begin
     select connection.provider, (array_agg(connection.id))[1] as id
     from public.calendar_connections as connection
     where connection.provider in (select unknown.provider from unknown)
-      and connection.status <> 'revoked' and sync.has_calendar_on(connection.id)
+      and connection.status <> 'revoked' and sync.wants_bookings(connection.id)
       and not exists (
         select 1 from sync.credentials as credentials
         where credentials.connection_id = connection.id
@@ -125,7 +125,7 @@ begin
 
   routed as (
     select named.place, named.id from named
-    where named.status <> 'revoked' and sync.has_calendar_on(named.id)
+    where named.status <> 'revoked' and sync.wants_bookings(named.id)
     union all
     select unknown.place, lone.id
     from unknown

@@ -63,6 +63,7 @@ begin
   select connection.id from public.calendar_connections as connection
   where connection.id = p_connection_id
   on conflict (connection_id) do nothing;
+  perform sync.bookings_calendar(p_connection_id);
 
   return query
   select

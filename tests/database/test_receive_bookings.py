@@ -288,6 +288,20 @@ async def test_who_wants_no_bookings_is_no_reason_for_an_alert_nor_for_a_guess(
     assert await alerts(database) == []
 
 
+@pytest.mark.parametrize("provider", KEYS)
+async def test_a_connection_whose_calendar_nobody_made_yet_takes_bookings_all_the_same(
+    database: Connection, receiver: Connection, provider: str
+) -> None:
+    ours = await booked(database, provider)
+    await database.execute("delete from public.calendars")
+
+    request = {"provider": provider, "routing_key": KEYS[provider]}
+
+    assert await receive(receiver, request) == ["accepted"]
+    assert await states(database) == [(ours.connection, "booking", "received")]
+    assert await alerts(database) == []
+
+
 async def test_a_no_show_that_names_no_host_goes_to_who_knows_the_booking(
     database: Connection, receiver: Connection
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import string
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -277,6 +278,52 @@ async def test_who_is_switched_off_wants_none_of_it(world: IngestWorld) -> None:
     assert await world.states() == ["ignored"]
     assert await world.shown() == []
     assert await world.task("ingest", world.connection_id) is None
+
+
+async def test_whose_calendar_nobody_made_yet_gets_one_that_is_switched_on(
+    world: IngestWorld,
+) -> None:
+    await world.begin_by_hand()
+    await world.deliver(life_of(world).book())
+    await world.database.execute("delete from public.calendars")
+
+    await world.work("ingest")
+
+    assert await world.states() == ["done"]
+    assert len(await world.shown()) == 1
+    made = await world.database.fetch("select kind, sync_enabled from public.calendars")
+    assert [tuple(row) for row in made] == [("bookings", True)]
+
+
+async def test_what_is_longer_than_an_index_takes_fails_alone(
+    world: IngestWorld,
+) -> None:
+    await world.begin_by_hand()
+    [good] = life_of(world).book()
+    # Nothing that could be compressed.
+    long = "".join(random.Random(0).choices(string.ascii_letters, k=6000))  # noqa: S311
+    uri = f"https://api.calendly.com/scheduled_events/e/invitees/{long}"
+    told_of = {"new_invitee": uri, "rescheduleUid": long}
+    weak = [{"email": f"{long}@example.com", "name": "X"}]
+    bodies = [
+        body_of(good, uid=long, uri=uri),
+        body_of(good, uid="u2", uri=f"{uri[:60]}2", **told_of),
+        body_of(
+            good,
+            uid="u3",
+            event=uri,
+            attendees=weak,
+            attendeeSeatId="s",
+            seatsPerTimeSlot=3,
+        ),
+    ]
+    await world.deliver([*bodies, good])
+
+    [ended] = await world.work("ingest")
+
+    assert ended.error is None
+    assert await world.states() == ["failed", "failed", "failed", "done"]
+    assert len(await world.shown()) == 1
 
 
 async def test_a_worker_whose_lease_is_gone_settles_nothing(world: IngestWorld) -> None:
