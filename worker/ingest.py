@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from providers.errors import AccessLost, ProviderError, RateLimited
+from providers.errors import AccessLost, ProviderError, Transient
 from sql import queries
 from worker.asking import Asker
 from worker.connections import Account, Connections
@@ -22,7 +22,8 @@ from worker.telling import Teller
 BATCH: Final = 500
 # Then others may have the slot; what is left is due at once.
 CALLS_A_RUN: Final = 100
-BACKGROUND: Final = 2
+# A provider that is down is asked again so much later; deliveries do not wait for it.
+PAUSE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,7 @@ class Ingest:
             await account.lose(lost)
             raise
         except ProviderError as error:
-            await queries.calendars.note_calendar_error(
-                self.pool,
-                task_id=task.id,
-                lease=task.lease,
-                calendar_id=connection["calendar_id"],
-                message=str(error),
-            )
+            await note_error(self.pool, task, connection, error)
             raise
 
 
@@ -74,6 +69,7 @@ class Intake:
         self._asker = Asker(task, connection, account, pool, self._teller, self._steps)
         self._sweeps: bool = connection["sweep_due"]
         self._taken = 0
+        self._trouble: Transient | None = None
 
     async def run(self) -> Outcome:
         can_ask = self._account.has_access
@@ -83,6 +79,8 @@ class Intake:
         if can_ask and self._connection["may_ask"]:
             await self._ask()
         next_at = await self._finish(can_ask=can_ask)
+        if self._trouble is not None:
+            await note_error(self._pool, self._task, self._connection, self._trouble)
         return Outcome(
             next_at=next_at,
             counts=self._teller.counts,
@@ -104,18 +102,20 @@ class Intake:
                 return
 
     async def _ask(self) -> None:
-        """Ask for what is due to be asked for; too often is no failure, but a pause."""
+        """Ask for what is due to be asked for; without an answer pause, and go on."""
         try:
             await self._asker.name_account()
             while self._account.api_calls < CALLS_A_RUN and await self._ask_once():
                 await self._take_in()
-        except RateLimited as limited:
+        except Transient as trouble:
+            self._trouble = trouble
+            pause_s = trouble.retry_after_s
             await queries.bookings.postpone_asking(
                 self._pool,
                 task_id=self._task.id,
                 lease=self._task.lease,
                 connection_id=self._task.subject_id,
-                pause=timedelta(seconds=limited.retry_after_s or 0),
+                pause=timedelta(seconds=PAUSE_S if pause_s is None else pause_s),
             )
 
     async def _ask_once(self) -> bool:
@@ -151,3 +151,16 @@ class Intake:
             can_ask=can_ask,
         )
         return next_at
+
+
+async def note_error(
+    pool: asyncpg.Pool, task: Task, connection: asyncpg.Record, error: ProviderError
+) -> None:
+    """Show the owner what the provider said."""
+    await queries.calendars.note_calendar_error(
+        pool,
+        task_id=task.id,
+        lease=task.lease,
+        calendar_id=connection["calendar_id"],
+        message=str(error),
+    )

@@ -85,7 +85,8 @@ async def test_a_worker_that_is_terminated_gives_its_tasks_back_within_10_s(
     assert stopped["handed_back"] == 2
     assert await database.fetchval(
         "select count(*) = 2 and bool_and(lease is null and attempts = 0 "
-        "and run_at <= sync.clock()) from sync.tasks where kind not in ('keep', 'advance')"
+        "and run_at <= sync.clock()) from sync.tasks "
+        "where kind not in ('keep', 'advance')"
     )
 
 
