@@ -18,7 +18,7 @@ from bench.waiting import until
 from local_stack.ports import free_port
 from local_stack.tokens import JWT_SECRET, user_token
 from local_stack.twins.google import Account, Calendar, GoogleTwin
-from local_stack.twins.google.serve import serving
+from local_stack.twins.serve import serving
 from providers.model import StoredTokens
 from runtime.sealing import connection_context
 

@@ -11,11 +11,11 @@ from starlette.types import ASGIApp
 from local_stack.twins.serve import base_url, listen, server_of, started
 
 
-def parser(program: str) -> argparse.ArgumentParser:
-    """Return what every twin can be told."""
+def parser(program: str, *, person: str) -> argparse.ArgumentParser:
+    """Return what every twin can be told; `--person` makes one, once or more."""
     made = argparse.ArgumentParser(prog=f"python -m {program}")
     made.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    made.add_argument("--host", action="append", default=[], metavar="EMAIL")
+    made.add_argument(f"--{person}", action="append", default=[], metavar="EMAIL")
     return made
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx2
+
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Outbox:
@@ -16,22 +18,18 @@ class Outbox:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx2.AsyncClient | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closings: set[asyncio.Task[None]] = set()
 
     def use_running_loop(self) -> None:
         """Send from this event loop from now on."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._loop, self._client, self._tasks = loop, None, set()
+            self._drop_client()
+            self._loop, self._tasks, self._closings = loop, set(), set()
 
-    def start(self, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(self, send: Work) -> None:
         """Send something soon."""
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            return
-        if _running_loop() is loop:
-            self._begin(send)
-        else:
-            loop.call_soon_threadsafe(self._begin, send)
+        self._start(send, self._tasks)
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something in the sender's loop after a while."""
@@ -51,14 +49,13 @@ class Outbox:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
-        self._client = None
+        self._drop_client()
+        await asyncio.gather(*self._closings, return_exceptions=True)
 
     def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
         """Reach addresses under a prefix through a transport instead of the network."""
         self.transports[prefix] = transport
-        self._client = None
+        self._drop_client()
 
     @property
     def http(self) -> httpx2.AsyncClient:
@@ -69,10 +66,26 @@ class Outbox:
             )
         return self._client
 
-    def _begin(self, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.ensure_future(send())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _drop_client(self) -> None:
+        """Close the client in the loop that its connections belong to."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._start(client.aclose, self._closings)
+
+    def _start(self, work: Work, among: set[asyncio.Task[None]]) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        if _running_loop() is loop:
+            _begin(work, among)
+        else:
+            loop.call_soon_threadsafe(_begin, work, among)
+
+
+def _begin(work: Work, among: set[asyncio.Task[None]]) -> None:
+    task = asyncio.ensure_future(work())
+    among.add(task)
+    task.add_done_callback(among.discard)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

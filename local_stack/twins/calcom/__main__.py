@@ -8,7 +8,7 @@ from local_stack.twins.calcom.twin import CalcomTwin
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the first line says where, as JSON."""
-    options = parser("local_stack.twins.calcom").parse_args(arguments)
+    options = parser("local_stack.twins.calcom", person="host").parse_args(arguments)
     twin = CalcomTwin()
     for email in options.host:
         twin.host(email).event_type("30 min")

@@ -8,7 +8,7 @@ from local_stack.twins.calendly.twin import CalendlyTwin
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the first line says where, as JSON."""
-    options = parser("local_stack.twins.calendly").parse_args(arguments)
+    options = parser("local_stack.twins.calendly", person="host").parse_args(arguments)
     twin = CalendlyTwin()
     for email in options.host:
         twin.host(email).event_type("30 minutes")

@@ -1,15 +1,11 @@
 """Run the Google twin alone: `python -m local_stack.twins.google --port 4010`."""
 
 import argparse
-import asyncio
-import signal
 import sys
 
-import msgspec
-
+from local_stack.twins.alone import parser, run
 from local_stack.twins.google.behaviour import Behaviour, published_quota
 from local_stack.twins.google.twin import GoogleTwin
-from local_stack.twins.serve import base_url, listen, server_of, started
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,40 +15,16 @@ def main(arguments: list[str] | None = None) -> int:
     twin = GoogleTwin(behaviour=behaviour)
     for email in options.account:
         twin.account(email, time_zone=options.time_zone)
-    try:
-        return asyncio.run(_serve(twin, options.port))
-    except OSError as problem:
-        sys.stderr.write(
-            f"port {options.port} cannot be used ({problem.strerror}): "
-            "choose another with --port, or 0 for a free one\n"
-        )
-        return 2
-
-
-async def _serve(twin: GoogleTwin, port: int) -> int:
-    with listen(port) as listener:
-        server = server_of(twin)
-        # uvicorn raises the signal again once it is done; here that is a good end.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        ready = {"url": base_url(listener), "accounts": sorted(twin.store.accounts)}
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await started(server, serving)
-        sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
-        sys.stdout.flush()
-        await serving
-    return 0
+    return run(twin, options.port, accounts=sorted(twin.store.accounts))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local_stack.twins.google")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--account", action="append", default=[], metavar="EMAIL")
-    parser.add_argument("--time-zone", default="Europe/Berlin")
-    parser.add_argument(
+    made = parser("local_stack.twins.google", person="account")
+    made.add_argument("--time-zone", default="Europe/Berlin")
+    made.add_argument(
         "--quota", action="store_true", help="enforce Google's published quotas"
     )
-    return parser
+    return made
 
 
 if __name__ == "__main__":

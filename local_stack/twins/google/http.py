@@ -18,7 +18,7 @@ from local_stack.twins.google.api import Answer, Api, Call, Operation
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.errors import ApiError, as_ordered, bad_credentials
 from local_stack.twins.google.oauth import OAuth
-from local_stack.twins.google.quota import Quota
+from local_stack.twins.google.quota import ProjectQuota
 from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
 
 PREFIX = "/calendar/v3"
@@ -89,7 +89,7 @@ class ApiRoutes:
 
     api: Api
     oauth: OAuth
-    quota: Quota
+    quota: ProjectQuota
     behaviour: Behaviour
     switchboard: Switchboard
     log: CallLog

@@ -23,7 +23,7 @@ from local_stack.twins.google.oauth_routes import OAuthRoutes
 from local_stack.twins.google.people import Account, People
 from local_stack.twins.google.personal_calendars import Calendar
 from local_stack.twins.google.push import PushSender
-from local_stack.twins.google.quota import Quota
+from local_stack.twins.google.quota import ProjectQuota
 from local_stack.twins.google.state import CalendarState, EventRecord, Store
 from local_stack.twins.google.writer import Writer
 from local_stack.twins.movable_clock import MovableClock
@@ -123,7 +123,7 @@ class GoogleTwin:
         self.pushes.deliver_to(prefix, transport)
 
     def _api_routes(self) -> ApiRoutes:
-        quota = Quota(self.clock, self.behaviour)
+        quota = ProjectQuota(self.clock, self.behaviour)
         return ApiRoutes(
             self.api, self.oauth, quota, self.behaviour, self.switchboard, self.calls
         )

@@ -26,7 +26,7 @@ from local_stack.twins.microsoft.errors import (
 )
 from local_stack.twins.microsoft.oauth import OAuth, require_scope
 from local_stack.twins.microsoft.presentation import read_preferences
-from local_stack.twins.microsoft.quota import Quota
+from local_stack.twins.microsoft.quota import MailboxQuota
 from local_stack.twins.microsoft.state import Store
 from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
 
@@ -91,7 +91,7 @@ class ApiRoutes:
 
     store: Store
     oauth: OAuth
-    quota: Quota
+    quota: MailboxQuota
     switchboard: Switchboard
     log: CallLog
     use_running_loop: Callable[[], None]

@@ -1,27 +1,26 @@
 """Throttling: so many calls in ten minutes, and so many at a time, for each mailbox."""
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from local_stack.twins.microsoft.behaviour import Behaviour
 from local_stack.twins.microsoft.errors import throttled
 from local_stack.twins.microsoft.oauth import Grant
+from local_stack.twins.quota import Quota
 from runtime.clock import Clock
 
 SPAN = timedelta(minutes=10)
 
 
-@dataclass
-class Quota:
+class MailboxQuota:
     """Counts calls of one app to one mailbox."""
 
-    clock: Clock
-    behaviour: Behaviour
-    _spent: dict[tuple[str, str], deque[datetime]] = field(default_factory=dict)
-    _under_way: dict[tuple[str, str], int] = field(default_factory=dict)
+    def __init__(self, clock: Clock, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self._quota = Quota(clock, SPAN)
+        self._under_way: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
     def spend(self, grant: Grant) -> Iterator[None]:
@@ -32,24 +31,20 @@ class Quota:
         """
         who = (grant.client_id, grant.email)
         self._count(who)
-        under_way = self._under_way.get(who, 0)
-        most = self.behaviour.mailbox_concurrency
-        if most is not None and under_way >= most:
-            wait = self.behaviour.throttle_retry_after_s
+        most = self._behaviour.mailbox_concurrency
+        if most is not None and self._under_way[who] >= most:
+            wait = self._behaviour.throttle_retry_after_s
             raise throttled(wait, "MailboxConcurrency")
-        self._under_way[who] = under_way + 1
+        self._under_way[who] += 1
         try:
             yield
         finally:
             self._under_way[who] -= 1
 
     def _count(self, who: tuple[str, str]) -> None:
-        most = self.behaviour.requests_per_ten_minutes
+        most = self._behaviour.requests_per_ten_minutes
         if most is None:
             return
-        now, spent = self.clock.now(), self._spent.setdefault(who, deque())
-        while spent and now - spent[0] >= SPAN:
-            spent.popleft()
-        if len(spent) >= most:
-            raise throttled(self.behaviour.throttle_retry_after_s, "request rate")
-        spent.append(now)
+        left, _ = self._quota.spend(who, most)
+        if left < 0:
+            raise throttled(self._behaviour.throttle_retry_after_s, "request rate")

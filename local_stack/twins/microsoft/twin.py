@@ -22,7 +22,7 @@ from local_stack.twins.microsoft.oauth_routes import OAuthRoutes
 from local_stack.twins.microsoft.people import Account, People
 from local_stack.twins.microsoft.personal_calendars import Calendar
 from local_stack.twins.microsoft.push import PushSender
-from local_stack.twins.microsoft.quota import Quota
+from local_stack.twins.microsoft.quota import MailboxQuota
 from local_stack.twins.microsoft.state import (
     CalendarState,
     Change,
@@ -151,7 +151,7 @@ class MicrosoftTwin:
         routes = ApiRoutes(
             self.store,
             self.oauth,
-            Quota(self.clock, self.behaviour),
+            MailboxQuota(self.clock, self.behaviour),
             self.switchboard,
             self.calls,
             self.pushes.use_running_loop,
