@@ -10,12 +10,11 @@ from typing import Literal, TypeAlias
 import httpx2
 
 from local_stack.twins.outbox import Outbox
-from local_stack.twins.switchboard import PUSH_FAULTS, FaultKind, Switchboard
+from local_stack.twins.passage import Passages
 from runtime.clock import Clock, SystemClock
 
 Outcome: TypeAlias = Literal["delivered", "retrying", "given_up", "dropped"]
 LOG_LENGTH = 20_000
-HELD_AT_MOST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,12 @@ class Poster:
     """
 
     outbox: Outbox
-    switchboard: Switchboard
+    passages: Passages
     again: Callable[[Post, int, int | None], float | None]
     timeout_s: float = 15.0
     wall: Clock = field(default_factory=SystemClock)
     log: deque[PostRecord] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
     listeners: list[Callable[[PostRecord], None]] = field(default_factory=list)
-    _held: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def post(self, post: Post, *, after_s: float = 0.0) -> None:
         """Send a message soon; may be called from any thread."""
@@ -72,32 +70,15 @@ class Poster:
         await self._deliver(post)
 
     async def _deliver(self, post: Post) -> None:
-        fault = self.switchboard.strike(
-            "push", post.webhook_id, post.event, *post.subjects, kinds=PUSH_FAULTS
-        )
-        kind = fault.kind if fault else None
-        if kind is FaultKind.DROP:
+        passage = self.passages.begin(post.webhook_id, post.event, *post.subjects)
+        if passage.is_lost:
             self._note(post, 1, self.wall.now(), None, "dropped")
             return
-        if kind is FaultKind.DELAY and fault is not None:
-            await asyncio.sleep(fault.delay_s)
-        if kind is FaultKind.REORDER:
-            await self._hold_back(post.webhook_id)
-        if kind is FaultKind.DUPLICATE:
+        await passage.delay()
+        await passage.be_overtaken()
+        for _ in range(passage.times):
             await self._send(post)
-        await self._send(post)
-        overtaken = self._held.get(post.webhook_id)
-        if overtaken is not None and kind is not FaultKind.REORDER:
-            overtaken.set()
-
-    async def _hold_back(self, webhook_id: str) -> None:
-        overtaken = self._held.setdefault(webhook_id, asyncio.Event())
-        try:
-            await asyncio.wait_for(overtaken.wait(), HELD_AT_MOST_S)
-        except TimeoutError:
-            pass
-        finally:
-            self._held.pop(webhook_id, None)
+        passage.end()
 
     async def _send(self, post: Post) -> None:
         attempt = 1

@@ -13,6 +13,7 @@ from local_stack.twins.calcom.behaviour import Behaviour
 from local_stack.twins.calcom.bodies import millis
 from local_stack.twins.calcom.state import Store, Webhook
 from local_stack.twins.outbox import Outbox
+from local_stack.twins.passage import Passages
 from local_stack.twins.posts import Post, Poster
 from local_stack.twins.switchboard import Switchboard
 
@@ -35,7 +36,7 @@ class Webhooks:
         self._store = store
         self._behaviour = behaviour
         # One attempt: whatever is answered, and where nothing is.
-        self.poster = Poster(outbox, switchboard, lambda *_: None)
+        self.poster = Poster(outbox, Passages(switchboard), lambda *_: None)
 
     def tell(
         self, trigger: str, host: str, payload: dict[str, Any], *, flat: bool = False

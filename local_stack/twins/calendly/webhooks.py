@@ -12,6 +12,7 @@ from local_stack.twins.calendly.behaviour import Behaviour
 from local_stack.twins.calendly.bodies import EventBodies, invitee_body, moment
 from local_stack.twins.calendly.state import Event, Invitee, Store, Subscription
 from local_stack.twins.outbox import Outbox
+from local_stack.twins.passage import Passages
 from local_stack.twins.posts import Post, Poster
 from local_stack.twins.switchboard import Switchboard
 
@@ -31,7 +32,7 @@ class Webhooks:
         self.bodies = EventBodies(store, behaviour)
         # One key for the whole app: support hands it out, the API does not.
         self.app_key = "the-twin's-one-key-for-the-app"
-        self.poster = Poster(outbox, switchboard, self._again)
+        self.poster = Poster(outbox, Passages(switchboard), self._again)
 
     def tell(self, name: str, invitee: Invitee, *, after_s: float = 0.0) -> None:
         """Post one event of an invitee, as everything is at this moment."""

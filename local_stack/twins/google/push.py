@@ -13,7 +13,8 @@ import httpx2
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.channels import Channel
 from local_stack.twins.outbox import Outbox
-from local_stack.twins.switchboard import PUSH_FAULTS, FaultKind, Switchboard
+from local_stack.twins.passage import Passages
+from local_stack.twins.switchboard import Switchboard
 from runtime.clock import Clock, SystemClock
 
 Outcome: TypeAlias = Literal["delivered", "retrying", "refused", "lost", "dropped"]
@@ -21,7 +22,6 @@ Outcome: TypeAlias = Literal["delivered", "retrying", "refused", "lost", "droppe
 DELIVERED = frozenset({102, 200, 201, 202, 204})
 RETRIED = frozenset({500, 502, 503, 504})
 LOG_LENGTH = 20_000
-HELD_AT_MOST_S = 1.0
 USER_AGENT = "APIs-Google; (+https://developers.google.com/webmasters/APIs-Google.html)"
 
 
@@ -79,11 +79,10 @@ class PushSender(Outbox):
     ) -> None:
         super().__init__()
         self.behaviour = behaviour
-        self.switchboard = switchboard
         self.wall = wall or SystemClock()
         self.log: deque[PushRecord] = deque(maxlen=LOG_LENGTH)
         self.listeners: list[Callable[[PushRecord], None]] = []
-        self._held: dict[str, asyncio.Event] = {}
+        self._passages = Passages(switchboard)
 
     def message(self, channel: Channel, state: str) -> Message:
         """Make the next message of a channel."""
@@ -96,32 +95,15 @@ class PushSender(Outbox):
     async def deliver(self, message: Message) -> None:
         """Send a message, with whatever the switchboard has in store for it."""
         channel = message.channel
-        fault = self.switchboard.strike(
-            "push", channel.id, channel.calendar_id, channel.email, kinds=PUSH_FAULTS
-        )
-        kind = fault.kind if fault else None
-        if kind is FaultKind.DROP:
+        passage = self._passages.begin(channel.id, channel.calendar_id, channel.email)
+        if passage.is_lost:
             self._note(message, 1, self.wall.now(), None, "dropped")
             return
-        if kind is FaultKind.DELAY and fault is not None:
-            await asyncio.sleep(fault.delay_s)
-        if kind is FaultKind.REORDER:
-            await self._hold_back(channel.id)
-        if kind is FaultKind.DUPLICATE:
+        await passage.delay()
+        await passage.be_overtaken()
+        for _ in range(passage.times):
             await self._send(message)
-        await self._send(message)
-        overtaken = self._held.get(channel.id)
-        if overtaken is not None and kind is not FaultKind.REORDER:
-            overtaken.set()
-
-    async def _hold_back(self, channel_id: str) -> None:
-        overtaken = self._held.setdefault(channel_id, asyncio.Event())
-        try:
-            await asyncio.wait_for(overtaken.wait(), HELD_AT_MOST_S)
-        except TimeoutError:
-            pass
-        finally:
-            self._held.pop(channel_id, None)
+        passage.end()
 
     async def _send(self, message: Message) -> None:
         """Post until it is delivered, refused, or given up.

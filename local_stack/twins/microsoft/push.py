@@ -24,13 +24,13 @@ from local_stack.twins.microsoft.ids import etag
 from local_stack.twins.microsoft.state import AccountState, Change, ChangeType, Json
 from local_stack.twins.microsoft.subscriptions import Subscription
 from local_stack.twins.outbox import Outbox
-from local_stack.twins.switchboard import PUSH_FAULTS, FaultKind, Switchboard
+from local_stack.twins.passage import Passages
+from local_stack.twins.switchboard import Switchboard
 from runtime.clock import Clock, SystemClock
 
 Outcome: TypeAlias = Literal["delivered", "retrying", "lost", "dropped"]
 
 LOG_LENGTH = 20_000
-HELD_AT_MOST_S = 1.0
 # Spelled now one way, now another: receivers compare without case.
 TYPES = ("#Microsoft.Graph.Event", "#microsoft.graph.event")
 
@@ -72,14 +72,13 @@ class PushSender(Outbox):
     ) -> None:
         super().__init__()
         self.behaviour = behaviour
-        self.switchboard = switchboard
         self.wall = wall or SystemClock()
         self.log: deque[PushRecord] = deque(maxlen=LOG_LENGTH)
         self.listeners: list[Callable[[PushRecord], None]] = []
         self.hosts = Hosts(behaviour, self.wall)
         self._account = account
         self._waiting: dict[str, list[Notice]] = {}
-        self._held: dict[str, asyncio.Event] = {}
+        self._passages = Passages(switchboard)
 
     def tell(self, subscription: Subscription, change: Change) -> None:
         """Tell a subscriber of a change, as often as Outlook would."""
@@ -140,36 +139,27 @@ class PushSender(Outbox):
 
     async def _deliver(self, notice: Notice) -> None:
         subscription = notice.subscription
-        fault = self.switchboard.strike(
-            "push",
-            subscription.id,
-            subscription.calendar_id or "",
-            subscription.email,
-            kinds=PUSH_FAULTS,
+        passage = self._passages.begin(
+            subscription.id, subscription.calendar_id or "", subscription.email
         )
-        kind = fault.kind if fault else None
-        if kind is FaultKind.DROP or self.hosts.state(notice.address) == "drop":
+        if passage.is_lost or self.hosts.state(notice.address) == "drop":
             self._discard(notice)
             return
-        if kind is FaultKind.DELAY and fault is not None:
-            await asyncio.sleep(fault.delay_s)
+        await passage.delay()
         if self.hosts.state(notice.address) == "slow":
             await asyncio.sleep(self.behaviour.slow_delay_s)
-        if kind is FaultKind.REORDER:
-            await self._hold_back(subscription.id)
-        await self._gather(notice, twice=kind is FaultKind.DUPLICATE)
-        overtaken = self._held.get(subscription.id)
-        if overtaken is not None and kind is not FaultKind.REORDER:
-            overtaken.set()
+        await passage.be_overtaken()
+        await self._gather([notice] * passage.times)
+        passage.end()
 
-    async def _gather(self, notice: Notice, *, twice: bool) -> None:
-        """Put an item to those that wait; the first of them sends all."""
-        address = notice.address
+    async def _gather(self, notices: list[Notice]) -> None:
+        """Put items to those that wait; the first of them sends all."""
+        address = notices[0].address
         if self.behaviour.mix_subscriptions:
             address = address.partition("?")[0]
         waiting = self._waiting.setdefault(address, [])
         is_first = not waiting
-        waiting += [notice, notice] if twice else [notice]
+        waiting += notices
         if is_first:
             await asyncio.sleep(self.behaviour.batch_s)
             await self._send(self._waiting.pop(address))
@@ -211,15 +201,6 @@ class PushSender(Outbox):
     def _discard(self, notice: Notice) -> None:
         self.hosts.of(notice.address).missed.add(notice.subscription.id)
         self._note([notice], 1, self.wall.now(), None, "dropped")
-
-    async def _hold_back(self, subscription_id: str) -> None:
-        overtaken = self._held.setdefault(subscription_id, asyncio.Event())
-        try:
-            await asyncio.wait_for(overtaken.wait(), HELD_AT_MOST_S)
-        except TimeoutError:
-            pass
-        finally:
-            self._held.pop(subscription_id, None)
 
     def _item(self, subscription: Subscription) -> Json:
         return {
