@@ -22,19 +22,28 @@ select meeting.id, meeting.title, meeting.starts_at, meeting.status, meeting.del
 from public.meetings as meeting
 order by meeting.id
 """
-# Every calendar has been read whole, and is watched, since the stack was started.
+# Every calendar has been read whole, and is watched, since the stack was started. Only
+# Google says hello.
 SETTLED = """
 select bool_and(
   calendar.full_round_asked_at is null
-  and calendar.backfill = 'complete'
+  and (calendar.backfill = 'complete' or calendar.kind = 'bookings')
   and exists (
     select from public.calendar_watch_channels as channel
     join sync.channel_state as state on state.channel_id = channel.id
     where channel.calendar_id = calendar.id and channel.status = 'active'
-      and state.hello_at is not null
+      and (state.hello_at is not null or connection.provider <> 'google')
   )
 )
-from public.calendars as calendar where calendar.sync_enabled
+from public.calendars as calendar
+join public.calendar_connections as connection on connection.id = calendar.connection_id
+where calendar.sync_enabled
+"""
+GOOGLE_S = """
+select calendar.provider_calendar_id from public.calendars as calendar
+join public.calendar_connections as connection on connection.id = calendar.connection_id
+where connection.provider = 'google'
+order by 1
 """
 
 
@@ -65,8 +74,7 @@ class Living:
 
     @property
     def calendar(self) -> str:
-        found = self._all("select provider_calendar_id from calendars order by 1")
-        return str(found[0]["provider_calendar_id"])
+        return str(self._all(GOOGLE_S)[0]["provider_calendar_id"])
 
     def switch(self, *, on: bool) -> None:
         self.database.execute(
