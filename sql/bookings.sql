@@ -17,7 +17,7 @@ from sync.open_deliveries(:connection_id, :most) as opened;
 -- name: apply_bookings^
 select *
 from sync.apply_bookings(
-  :task_id, :lease, :connection_id, :bookings::jsonb, p_again => :again
+  :task_id, :lease, :connection_id, :bookings::jsonb, p_again => :again, p_keys => :keys
 );
 
 -- name: settle_deliveries!
@@ -38,6 +38,13 @@ select sync.is_behind(:connection_id, :fetched::jsonb);
 
 -- name: end_fetch!
 select sync.end_fetch(:task_id, :lease, :connection_id, :provider_id, :fetch_at, :again);
+
+-- name: ids_to_translate
+select *
+from sync.ids_to_translate(:connection_id);
+
+-- name: keep_translations$
+select sync.keep_translations(:task_id, :lease, :connection_id, :asked, :found::jsonb);
 
 -- name: postpone_asking!
 select sync.postpone_asking(:task_id, :lease, :connection_id, :pause);

@@ -18,6 +18,7 @@ from worker.connections import Account, Connections
 from worker.handler import Outcome, Task
 from worker.pages import Steps
 from worker.telling import Teller
+from worker.translating import Translator
 
 BATCH: Final = 500
 # Then others may have the slot; what is left is due at once.
@@ -41,7 +42,9 @@ class Ingest:
             return Outcome(next_at=None)
         account = self.connections.open(task, connection)
         try:
-            return await Intake(task, connection, account, self.pool).run()
+            return await Intake(
+                task, connection, account, self.pool, self.connections
+            ).run()
         except AccessLost as lost:
             await account.lose(lost)
             raise
@@ -59,6 +62,7 @@ class Intake:
         connection: asyncpg.Record,
         account: Account,
         pool: asyncpg.Pool,
+        connections: Connections,
     ) -> None:
         self._task = task
         self._connection = connection
@@ -67,6 +71,9 @@ class Intake:
         self._steps = Steps()
         self._teller = Teller(task, connection, account, pool, self._steps)
         self._asker = Asker(task, connection, account, pool, self._teller, self._steps)
+        self._translator = Translator(
+            task, connections, pool, self._teller, self._steps
+        )
         self._sweeps: bool = connection["sweep_due"]
         self._taken = 0
         self._trouble: Transient | None = None
@@ -78,6 +85,7 @@ class Intake:
             await self._note_missed(can_sweep=can_ask)
         if can_ask and self._connection["may_ask"]:
             await self._ask()
+        await self._translator.translate()
         next_at = await self._finish(can_ask=can_ask)
         if self._trouble is not None:
             await note_error(self._pool, self._task, self._connection, self._trouble)

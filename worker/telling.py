@@ -106,6 +106,13 @@ class Teller:
         await self._tell([Message(None, [one], again) for one in bookings])
         return bookings
 
+    async def look_again(self, keys: Sequence[str]) -> None:
+        """Project bookings anew, of which something came to light since."""
+        if keys:
+            async with self._pool.acquire() as connection, connection.transaction():
+                applied = await self._apply(connection, [], keys=keys)
+            self._count(applied)
+
     async def _tell(self, messages: list[Message]) -> None:
         if not messages:
             return
@@ -127,25 +134,43 @@ class Teller:
 
     async def _tell_at_once(self, messages: list[Message]) -> None:
         told = [(one, booking) for one in messages for booking in one.bookings]
+        again = any(one.again for one in messages)
         async with self._pool.acquire() as connection, connection.transaction():
-            with self._steps.timed("apply"):
-                applied = await queries.bookings.apply_bookings(
-                    connection,
-                    task_id=self._task.id,
-                    lease=self._task.lease,
-                    connection_id=self._connection_id,
-                    bookings=_json([_without_raw(booking) for _, booking in told]),
-                    again=any(one.again for one in messages),
-                )
+            applied = await self._apply(
+                connection, [booking for _, booking in told], again=again
+            )
             for refused in msgspec.json.decode(applied["refused"]):
                 if refused["place"] is not None:
                     told[refused["place"] - 1][0].fail(refused["reason"])
             await self._settle(connection, messages)
-        self.counts += Counts(**{name: applied[name] for name in COUNTED})
-        self.changes += sum(applied[name] for name in CHANGES)
+        self._count(applied)
         for message in messages:
             if message.state == "failed":
                 self._log(message)
+
+    async def _apply(
+        self,
+        connection: Any,
+        bookings: Sequence[Booking],
+        *,
+        again: bool = False,
+        keys: Sequence[str] = (),
+    ) -> asyncpg.Record:
+        with self._steps.timed("apply"):
+            applied: asyncpg.Record = await queries.bookings.apply_bookings(
+                connection,
+                task_id=self._task.id,
+                lease=self._task.lease,
+                connection_id=self._connection_id,
+                bookings=_json([_without_raw(booking) for booking in bookings]),
+                again=again,
+                keys=keys,
+            )
+            return applied
+
+    def _count(self, applied: asyncpg.Record) -> None:
+        self.counts += Counts(**{name: applied[name] for name in COUNTED})
+        self.changes += sum(applied[name] for name in CHANGES)
 
     async def _settle(self, connection: Any, messages: list[Message]) -> None:
         """Note what became of deliveries, and have what they tell of asked for."""

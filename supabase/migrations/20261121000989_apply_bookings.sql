@@ -56,7 +56,7 @@ comment on function sync.project_bookings(sync.batch, sync.joined_booking[]) is
 
 create function sync.apply_bookings(
   p_task_id bigint, p_lease uuid, p_connection_id uuid, p_bookings jsonb,
-  p_settled jsonb default '[]', p_again boolean default false
+  p_settled jsonb default '[]', p_again boolean default false, p_keys text[] default '{}'
 )
 returns table (
   created integer, updated integer, cancelled integer, unchanged integer, set_aside integer,
@@ -97,11 +97,13 @@ begin
       select distinct told.booking ->> 'key' from jsonb_array_elements(p_bookings) as told (booking)
     );
   end if;
+  v_keys := v_keys || p_keys;
   if v_keys <> '{}' then
     v_joined := array(
       select row(joined.*)::sync.joined_booking
       from sync.join_bookings(p_connection_id, v_keys) as joined
     );
+    v_joined := sync.translate_references(p_connection_id, v_joined);
     perform sync.stage_bookings(v_batch, v_connection.provider, v_joined);
     v_refused := sync.refused_bookings(v_batch, p_bookings, v_joined);
     v_set_aside := sync.set_aside(v_batch, '[]');
@@ -127,8 +129,8 @@ begin
     v_set_aside, v_refused;
 end;
 $$;
-comment on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) is
-'Applies what messages tell of a connection''s bookings (an array of providers.bookings.Booking) to mirror and meetings, and settles their deliveries with it (p_settled: [{id, state, error}]). Counts meetings created, updated and cancelled, messages that changed none, and bookings refused; refused says which and why: [{place, key, reason}]. p_again looks at bookings of which nothing new is told, too: what was refused may not be any more. CS001 where a later lease holds the task.';
+comment on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean, text[]) is
+'Applies what messages tell of a connection''s bookings (an array of providers.bookings.Booking) to mirror and meetings, and settles their deliveries with it (p_settled: [{id, state, error}]). Counts meetings created, updated and cancelled, messages that changed none, and bookings refused; refused says which and why: [{place, key, reason}]. p_again looks at bookings of which nothing new is told, too: what was refused may not be any more; so does p_keys at bookings of these keys. CS001 where a later lease holds the task.';
 
 do $$
 declare
@@ -157,9 +159,11 @@ end;
 $$;
 
 grant insert on public.calendars to sync_engine; -- the one of kind bookings
-revoke all on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) from public;
-grant execute on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean)
+revoke all on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean, text[])
+from public;
+grant execute on function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean, text[])
 to sync_worker;
 grant create on schema sync to sync_engine; -- owning a function there needs it, for a moment
-alter function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean) owner to sync_engine;
+alter function sync.apply_bookings(bigint, uuid, uuid, jsonb, jsonb, boolean, text[])
+owner to sync_engine;
 revoke create on schema sync from sync_engine;

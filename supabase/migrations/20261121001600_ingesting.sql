@@ -278,6 +278,7 @@ stable
 set search_path = ''
 as $$
   select least(
+    sync.next_translation(p_connection_id),
     (
       select min(coalesce(opened.retry_at, sync.clock()))
       from sync.delivery_states as opened
@@ -308,7 +309,7 @@ as $$
   )
 $$;
 comment on function sync.next_ingest(uuid, boolean) is
-'When an ingest has something to do next: an open delivery, a booking to ask for, a sweep; null = when something comes.';
+'When an ingest has something to do next: an open delivery, a booking to ask for, an id to ask Outlook for, a sweep; null = when something comes.';
 revoke all on function sync.next_ingest(uuid, boolean) from public;
 
 create function sync.finish_ingest(
