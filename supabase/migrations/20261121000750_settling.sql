@@ -74,6 +74,11 @@ declare
   v_held bigint[] := array[]::bigint[];
   v_lost bigint[] := array[]::bigint[];
 begin
+  -- Nobody waits for the disk. What a crash of Postgres forgets of this, was not built upon: a run
+  -- writes to its provider only after a commit of its own, under the fence, and that flushes what
+  -- came before it, the claim too. Forgotten claims are claimed again, forgotten ends run again.
+  perform set_config('synchronous_commit', 'off', true);
+
   if cardinality(p_task_ids) > 0 then
     select coalesce(array_agg(finished.id), '{}') into v_held
     from sync.finish_tasks(p_task_ids, p_leases, p_nexts) as finished (id);
@@ -118,7 +123,7 @@ $$;
 comment on function sync.settle_and_claim(
   bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]
 ) is
-'sync.finish_tasks, sync.record_runs and sync.claim_tasks in one call. The last row names in lost the tasks that could not be finished because a later lease holds them. p_limit 0 only settles, and tells other workers of what is due next.';
+'sync.finish_tasks, sync.record_runs and sync.claim_tasks in one call. The last row names in lost the tasks that could not be finished because a later lease holds them. p_limit 0 only settles, and tells other workers of what is due next. The commit is not waited for: call it in a transaction of its own.';
 revoke all on function sync.settle_and_claim(
   bigint[], uuid[], timestamptz[], jsonb, text[], integer, interval, timestamptz, integer, uuid[]
 ) from public;
