@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-import msgspec
+from local_stack.twins.booking_twin import BookingBehaviour
 
 
-class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Behaviour(BookingBehaviour, kw_only=True, forbid_unknown_fields=True):
     """Switches of a twin. They may be turned at any time, also over HTTP."""
 
     reschedule_order: Literal["canceled_first", "created_first"] = "canceled_first"

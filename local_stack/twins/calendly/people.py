@@ -101,7 +101,7 @@ class Host:
 
     def revoke(self) -> None:
         """Disconnect every app."""
-        self.twin.oauth.revoke_account(self.email)
+        self.twin.revoke(self.email)
 
 
 @dataclass(frozen=True)

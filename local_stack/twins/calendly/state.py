@@ -1,14 +1,12 @@
 """What the twin of Calendly knows."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
+from local_stack.twins.booking_store import BookingStore
 from local_stack.twins.rest import Refusal
 from runtime.clock import Clock
 
@@ -139,36 +137,11 @@ class Known(msgspec.Struct):
     codes: dict[str, Grant] = {}
 
 
-class Store:
-    """What is known, and a time that never stands still."""
+class Store(BookingStore[Known]):
+    """What is known, and how to find it."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.known = Known()
-        self._last: datetime | None = None
-        self.on_change: Callable[[], None] = lambda: None
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def exclusive(self) -> Iterator[Known]:
-        """Keep others out while several things change together."""
-        with self._lock:
-            yield self.known
-        self.on_change()
-
-    @contextmanager
-    def at_rest(self) -> Iterator[Known]:
-        """Keep others out while all of it is looked at."""
-        with self._lock:
-            yield self.known
-
-    def now(self) -> datetime:
-        """Return the time, later than any it told before."""
-        now = self.clock.now()
-        if self._last is not None and now <= self._last:
-            now = self._last + INSTANT
-        self._last = now
-        return now
+        super().__init__(clock, Known(), tick=INSTANT)
 
     def invitees_of(self, event: Event) -> list[Invitee]:
         """Return who booked an event, in the order they did, the gone included."""

@@ -1,22 +1,13 @@
 """A Calendly of our own: its API as an ASGI app, its people as objects."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Self
-
-import httpx2
-import msgspec
-from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
-
+from local_stack.twins.booking_twin import BookingTwin
 from local_stack.twins.calendly.actions import Actions
 from local_stack.twins.calendly.api import Api
 from local_stack.twins.calendly.behaviour import Behaviour
-from local_stack.twins.calendly.control import HostRoutes
+from local_stack.twins.calendly.control import CalendlyControl
 from local_stack.twins.calendly.oauth import OAuth
 from local_stack.twins.calendly.people import Host
 from local_stack.twins.calendly.state import (
-    Known,
     Store,
     User,
     invalid,
@@ -24,85 +15,32 @@ from local_stack.twins.calendly.state import (
     refusal,
 )
 from local_stack.twins.calendly.webhooks import Webhooks
-from local_stack.twins.calls import CallLog
-from local_stack.twins.control_routes import ControlRoutes
-from local_stack.twins.fault_routes import fault_routes
-from local_stack.twins.memory import Unreadable
-from local_stack.twins.movable_clock import MovableClock
-from local_stack.twins.outbox import Outbox
-from local_stack.twins.posts import Poster
-from local_stack.twins.quota import Quota
-from local_stack.twins.rest import Refusal, Rest
-from local_stack.twins.switchboard import Fault, Switchboard
-from runtime.clock import Clock, SystemClock
-
-NO_LIMIT = 1_000_000
+from local_stack.twins.rest import Refusal
+from local_stack.twins.switchboard import Fault
+from runtime.clock import Clock
 
 
-class CalendlyTwin:
-    """The twin of Calendly: API at `/`, OAuth at `/oauth`.
-
-    Mount it in process (`httpx2.ASGITransport(twin)`) or on loopback
-    (`local_stack.twins.serve.serving(twin)`). Its people may act from any thread;
-    webhooks go out from the event loop that serves it.
-    """
+class CalendlyTwin(BookingTwin[Behaviour, Store]):
+    """The twin of Calendly: API at `/`, OAuth at `/oauth`."""
 
     def __init__(
         self, clock: Clock | None = None, behaviour: Behaviour | None = None
     ) -> None:
-        self.clock = MovableClock(clock or SystemClock())
-        self.behaviour = behaviour or Behaviour()
-        self.switchboard = Switchboard()
-        self.outbox = Outbox()
-        self.calls = CallLog()
-        self.store = Store(self.clock)
+        super().__init__(clock, behaviour or Behaviour(), Store)
         self.oauth = OAuth(self.store, self.behaviour)
         self.webhooks = Webhooks(
             self.store, self.behaviour, self.outbox, self.switchboard
         )
         self.actions = Actions(self)
-        self._quota = Quota(self.clock)
-        rest = Rest(
-            self.switchboard,
-            self.calls,
-            self.outbox,
-            authenticate=self.oauth.who,
-            spend=self._spend,
-            ordered=_ordered,
-            revoke=self.oauth.revoke_account,
-            malformed=lambda: invalid("The body could not be read"),
-        )
-        control = ControlRoutes(
-            clock=self.clock,
-            behaviour=self.behaviour,
-            outbox=self.outbox,
-            poster=self.pushes,
-            calls=self.calls,
-        )
-        self._router = Router(
+        self.pushes = self.webhooks.poster
+        rest = self._rest()
+        self._serve(
             [
                 *Api(self).routes(rest),
                 *self.oauth.routes(rest),
-                *fault_routes(self.switchboard),
-                *HostRoutes(self, control).routes(),
-            ],
-            lifespan=self._lifespan,
+                *CalendlyControl(self).routes(),
+            ]
         )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._router(scope, receive, send)
-
-    async def __aenter__(self) -> Self:
-        self.outbox.use_running_loop()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.outbox.aclose()
-
-    @property
-    def pushes(self) -> Poster:
-        """What was posted, and who listens to it."""
-        return self.webhooks.poster
 
     def host(
         self,
@@ -134,60 +72,36 @@ class CalendlyTwin:
                 )
         return Host(self, email)
 
-    def dump(self) -> bytes:
-        """Return everything the twin knows, for `load` after a restart."""
-        with self.store.at_rest() as known:
-            return msgspec.json.encode(known)
-
-    def load(self, document: bytes) -> None:
-        """Take over what another twin knew.
-
-        Raises:
-            Unreadable: nothing was taken over.
-        """
-        try:
-            known = msgspec.json.decode(document, type=Known)
-        except msgspec.MsgspecError as problem:
-            raise Unreadable(f"this is no twin's memory: {problem}") from problem
-        with self.store.exclusive():
-            self.store.known = known
-
     def forget_receivers(self) -> None:
         """Remove every webhook: who was posted to is no longer there."""
         with self.store.exclusive() as known:
             known.subscriptions.clear()
 
-    def follow(self, on_change: Callable[[], None]) -> None:
-        """Call this after every change; it may come from any thread."""
-        self.store.on_change = on_change
+    def revoke(self, email: str) -> None:
+        """Disconnect every app of an account."""
+        self.oauth.revoke_account(email)
 
-    def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
-        """Post below a prefix (`https://hooks.test`) through a transport."""
-        self.outbox.deliver_to(prefix, transport)
+    def _who(self, token: str) -> str:
+        return self.oauth.who(token)
 
-    def _spend(self, _: str, who: str) -> dict[str, str]:
-        limit = self.behaviour.requests_per_minute or NO_LIMIT
-        left, reset_s = self._quota.spend(who, limit)
-        headers = {
+    def _quota_headers(self, limit: int, left: int, reset_s: int) -> dict[str, str]:
+        return {
             "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(max(0, left)),
+            "X-RateLimit-Remaining": str(left),
             "X-RateLimit-Reset": str(reset_s),
         }
-        if left < 0:
-            raise refusal(429, "Too Many Requests", "Rate limit exceeded", headers)
-        return headers
 
-    @asynccontextmanager
-    async def _lifespan(self, _: Any) -> AsyncIterator[None]:
-        async with self:
-            yield
+    def _over_quota(self, headers: dict[str, str]) -> Refusal:
+        return refusal(429, "Too Many Requests", "Rate limit exceeded", headers)
 
+    def _ordered(self, fault: Fault) -> Refusal:
+        headers = {}
+        if fault.status == 429:
+            headers["X-RateLimit-Reset"] = str(round(fault.retry_after_s or 60))
+        title = fault.reason or (
+            "Internal Server Error" if fault.status >= 500 else "Error"
+        )
+        return refusal(fault.status, title, title, headers)
 
-def _ordered(fault: Fault) -> Refusal:
-    headers = {}
-    if fault.status == 429:
-        headers["X-RateLimit-Reset"] = str(round(fault.retry_after_s or 60))
-    title = fault.reason or (
-        "Internal Server Error" if fault.status >= 500 else "Error"
-    )
-    return refusal(fault.status, title, title, headers)
+    def _malformed(self) -> Refusal:
+        return invalid("The body could not be read")

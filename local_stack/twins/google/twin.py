@@ -1,19 +1,10 @@
 """A Google Calendar of our own: its API as an ASGI app, its people as objects."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Self
-
-import httpx2
-from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
-
-from local_stack.twins.calls import CallLog
-from local_stack.twins.fault_routes import fault_routes
+from local_stack.twins.calendar_twin import CalendarTwin
 from local_stack.twins.google.api import Api
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.channels import Channels
-from local_stack.twins.google.control import ControlRoutes
+from local_stack.twins.google.control import GoogleControl
 from local_stack.twins.google.guests import send_to_guests
 from local_stack.twins.google.http import ApiRoutes
 from local_stack.twins.google.listing import Lister
@@ -26,30 +17,24 @@ from local_stack.twins.google.push import PushSender
 from local_stack.twins.google.quota import ProjectQuota
 from local_stack.twins.google.state import CalendarState, EventRecord, Store
 from local_stack.twins.google.writer import Writer
-from local_stack.twins.movable_clock import MovableClock
-from local_stack.twins.switchboard import Switchboard
-from runtime.clock import Clock, SystemClock
+from runtime.clock import Clock
 
 
-class GoogleTwin:
-    """The twin of Google Calendar.
+class GoogleTwin(CalendarTwin[Behaviour, Account, Calendar]):
+    """The twin of Google Calendar: API at `/calendar/v3`, OAuth at `/o/oauth2`."""
 
-    Mount it in process (`httpx2.ASGITransport(twin)`) or on loopback
-    (`serving(twin)`). Its state may be changed from any thread; pushes go out from
-    the event loop that serves it.
-    """
+    pushes: PushSender
+    store: Store
 
     def __init__(
         self, clock: Clock | None = None, behaviour: Behaviour | None = None
     ) -> None:
-        self.clock = MovableClock(clock or SystemClock())
-        self.behaviour = behaviour or Behaviour()
-        self.switchboard = Switchboard()
+        super().__init__(clock, behaviour or Behaviour())
         self.store = Store(self.clock)
         self.oauth = OAuth(self.clock)
         self.channels = Channels(self.clock, self.behaviour)
         self.pushes = PushSender(self.behaviour, self.switchboard)
-        self.calls = CallLog()
+        self.outbox = self.pushes
         self.people = People(self.store, Writer(self.store, self.behaviour), self.oauth)
         self.api = Api(
             self.store,
@@ -58,44 +43,17 @@ class GoogleTwin:
             self.channels,
             self.pushes,
         )
-        self._on_change: Callable[[], None] = lambda: None
         self.store.on_change = self._announce
         self.store.on_write = self._written
-        self._router = Router(
+        self._serve(
             [
                 *self._api_routes().routes(),
                 *OAuthRoutes(
                     self.oauth, self.store, self.switchboard, self.calls
                 ).routes(),
-                *fault_routes(self.switchboard),
-                *ControlRoutes(self).routes(),
-            ],
-            lifespan=self._lifespan,
+                *GoogleControl(self).routes(),
+            ]
         )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._router(scope, receive, send)
-
-    async def __aenter__(self) -> Self:
-        self.pushes.use_running_loop()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Stop sending."""
-        await self.pushes.aclose()
-
-    def account(
-        self, email: str, *, name: str | None = None, time_zone: str = "Europe/Berlin"
-    ) -> Account:
-        """Return an account with its primary calendar; a new address makes one."""
-        return self.people.account(email, name=name, time_zone=time_zone)
-
-    def calendar(self, calendar_id: str) -> Calendar:
-        """Return a calendar, as its owner sees it."""
-        return self.people.calendar(calendar_id)
 
     def dump(self) -> bytes:
         """Return everything the twin knows, for `load` after a restart."""
@@ -114,14 +72,6 @@ class GoogleTwin:
         for channel in self.channels.by_id.values():
             channel.expires_at = self.clock.now()
 
-    def follow(self, on_change: Callable[[], None]) -> None:
-        """Call this after every change of a calendar; it may come from any thread."""
-        self._on_change = on_change
-
-    def deliver_to(self, prefix: str, transport: httpx2.AsyncBaseTransport) -> None:
-        """Send pushes below a prefix (`https://hooks.test`) through a transport."""
-        self.pushes.deliver_to(prefix, transport)
-
     def _api_routes(self) -> ApiRoutes:
         quota = ProjectQuota(self.clock, self.behaviour)
         return ApiRoutes(
@@ -138,8 +88,3 @@ class GoogleTwin:
         late = self.behaviour.late_etag_s
         if late is not None:
             self.pushes.later(late, lambda: self.store.touch(calendar, record))
-
-    @asynccontextmanager
-    async def _lifespan(self, _: Any) -> AsyncIterator[None]:
-        async with self:
-            yield

@@ -1,0 +1,59 @@
+"""What the twin of a booking provider knows, and keeps over a restart."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+import msgspec
+
+from local_stack.twins.memory import Unreadable
+from runtime.clock import Clock
+
+Known = TypeVar("Known", bound=msgspec.Struct)
+
+
+class BookingStore(Generic[Known]):
+    """What is known, and a time that never stands still: each is a tick later."""
+
+    def __init__(self, clock: Clock, known: Known, *, tick: timedelta) -> None:
+        self.clock = clock
+        self.known = known
+        self.on_change: Callable[[], None] = lambda: None
+        self._tick = tick
+        self._last: datetime | None = None
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Known]:
+        """Keep others out while several things change together."""
+        with self._lock:
+            yield self.known
+        self.on_change()
+
+    def now(self) -> datetime:
+        """Return the time, later than any it told before."""
+        now = self.clock.now()
+        if self._last is not None and now <= self._last:
+            now = self._last + self._tick
+        self._last = now
+        return now
+
+    def dump(self) -> bytes:
+        """Return everything, for `load` after a restart."""
+        with self._lock:
+            return msgspec.json.encode(self.known)
+
+    def load(self, document: bytes) -> None:
+        """Take over what another store knew.
+
+        Raises:
+            Unreadable: nothing was taken over.
+        """
+        try:
+            known = msgspec.json.decode(document, type=type(self.known))
+        except msgspec.MsgspecError as problem:
+            raise Unreadable(f"this is no twin's memory: {problem}") from problem
+        with self.exclusive():
+            self.known = known
