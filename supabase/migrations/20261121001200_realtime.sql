@@ -84,7 +84,7 @@ exception
 end;
 $$;
 comment on function sync.send_changes(text, text, text, uuid[], uuid[], jsonb[], jsonb[]) is
-'Broadcasts the changes of one statement (parallel arrays; no record = told by id only). What fails is a warning.';
+'Broadcasts the changes of one statement (parallel arrays, the last two may be null; no record = told by id only). What fails is a warning.';
 revoke all on function sync.send_changes(text, text, text, uuid[], uuid[], jsonb[], jsonb[])
 from public;
 
@@ -92,7 +92,7 @@ from public;
 -- serve eight tables, one of which is keyed by client_id: in the innermost query a bare name is
 -- the row's own column where it has one, else that of `absent`, null.
 
-create function sync.broadcast_inserted()
+create function sync.broadcast_rows()
 returns trigger
 language plpgsql
 security definer -- nobody may write realtime.messages: who may, may forge messages
@@ -101,31 +101,36 @@ as $$
 begin
   perform sync.send_changes(
     tg_table_name, tg_op, coalesce(tg_argv[0], ''),
-    array_agg(counted.organization_id), array_agg(counted.key),
-    array_agg(case when counted.total <= 20 then to_jsonb(counted.new_row) end),
-    array_fill(null::jsonb, array[count(*)::integer])
+    array_agg(told.organization_id), array_agg(told.key),
+    case tg_op when 'INSERT' then array_agg(told.record) end,
+    case tg_op when 'DELETE' then array_agg(told.record) end
   )
   from (
-    select change.*, count(*) over (partition by change.organization_id) as total
+    select
+      change.organization_id, change.key,
+      case
+        when count(*) over (partition by change.organization_id) <= 20
+          then to_jsonb(change.whole_row)
+      end as record
     from (select null::uuid as id, null::uuid as client_id) as absent
     cross join lateral (
-      select organization_id, coalesce(id, client_id) as key, new_row
-      from new_rows as new_row
+      select organization_id, coalesce(id, client_id) as key, whole_row
+      from changed_rows as whole_row
       where organization_id is not null
     ) as change
-  ) as counted
+  ) as told
   having count(*) > 0;
   return null;
 end;
 $$;
-comment on function sync.broadcast_inserted() is
-'Statement trigger: broadcasts new rows to their organization''s topic, plus the suffix given.';
-revoke all on function sync.broadcast_inserted() from public;
+comment on function sync.broadcast_rows() is
+'Statement trigger: broadcasts new rows, or those that are gone, to their organization''s topic, plus the suffix given.';
+revoke all on function sync.broadcast_rows() from public;
 
 create function sync.broadcast_updated()
 returns trigger
 language plpgsql
-security definer -- as broadcast_inserted
+security definer -- as broadcast_rows
 set search_path = ''
 -- The plan a session makes for its first statement stays. Made for one changed row it would be a
 -- nested loop, and the next statement's 2,500 rows take 3 s.
@@ -162,36 +167,6 @@ comment on function sync.broadcast_updated() is
 'Statement trigger: broadcasts rows that changed to their organization''s topic, plus the suffix given.';
 revoke all on function sync.broadcast_updated() from public;
 
-create function sync.broadcast_deleted()
-returns trigger
-language plpgsql
-security definer -- as broadcast_inserted
-set search_path = ''
-as $$
-begin
-  perform sync.send_changes(
-    tg_table_name, tg_op, coalesce(tg_argv[0], ''),
-    array_agg(counted.organization_id), array_agg(counted.key),
-    array_fill(null::jsonb, array[count(*)::integer]),
-    array_agg(case when counted.total <= 20 then to_jsonb(counted.old_row) end)
-  )
-  from (
-    select change.*, count(*) over (partition by change.organization_id) as total
-    from (select null::uuid as id, null::uuid as client_id) as absent
-    cross join lateral (
-      select organization_id, coalesce(id, client_id) as key, old_row
-      from old_rows as old_row
-      where organization_id is not null
-    ) as change
-  ) as counted
-  having count(*) > 0;
-  return null;
-end;
-$$;
-comment on function sync.broadcast_deleted() is
-'Statement trigger: broadcasts rows that are gone to their organization''s topic, plus the suffix given.';
-revoke all on function sync.broadcast_deleted() from public;
-
 do $$
 declare
   v_table text;
@@ -203,8 +178,8 @@ begin
   ] loop
     v_audience := case v_table when 'sync_alerts' then ':admins' else '' end;
     execute format(
-      'create trigger %I after insert on public.%I referencing new table as new_rows
-       for each statement execute function sync.broadcast_inserted(%L)',
+      'create trigger %I after insert on public.%I referencing new table as changed_rows
+       for each statement execute function sync.broadcast_rows(%L)',
       v_table || '_broadcast_inserted', v_table, v_audience
     );
     execute format(
@@ -214,8 +189,8 @@ begin
       v_table || '_broadcast_updated', v_table, v_audience
     );
     execute format(
-      'create trigger %I after delete on public.%I referencing old table as old_rows
-       for each statement execute function sync.broadcast_deleted(%L)',
+      'create trigger %I after delete on public.%I referencing old table as changed_rows
+       for each statement execute function sync.broadcast_rows(%L)',
       v_table || '_broadcast_deleted', v_table, v_audience
     );
   end loop;
