@@ -7,7 +7,6 @@ the order of changes, and is pushed to live channels.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from local_stack.twins.google.ics import import_calendar
@@ -24,7 +23,8 @@ from local_stack.twins.google.selection import Selector
 from local_stack.twins.google.state import CalendarState, EventRecord, Json, Store
 from local_stack.twins.google.times import zone_named
 from local_stack.twins.google.writer import Writer, new_id
-from local_stack.twins.moments import When, later, length
+from local_stack.twins.moments import When, length
+from local_stack.twins.personal_calendars import PersonalCalendar
 from local_stack.twins.series import following, trimmed
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 Response: TypeAlias = Literal["accepted", "declined", "tentative", "needsAction"]
 
-AN_HOUR = timedelta(hours=1)
-A_DAY = timedelta(days=1)
 NOT_INHERITED = frozenset(
     {"id", "iCalUID", "created", "updated", "sequence", "creator", "organizer", "etag"}
 )
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Calendar(PersonalCalendar[Event]):
     """A calendar in the hands of its owner."""
+
+    title_field = "summary"
 
     writer: Writer
     id: str
@@ -91,19 +91,6 @@ class Calendar:
             self.store.save(self.state, record)
         return Event(self, record.id)
 
-    def import_ics(
-        self, source: Path | bytes | str, *, into_present: bool = False
-    ) -> list[Event]:
-        """Import an .ics file: a path, or its content as bytes or text.
-
-        With into_present everything moves by whole weeks, so that it lies around now.
-        """
-        raw = source.read_bytes() if isinstance(source, Path) else source
-        now = self.store.clock.now() if into_present else None
-        with self.store.exclusive():
-            ids = import_calendar(self.writer, self.state, raw, around=now)
-        return [Event(self, event_id) for event_id in ids]
-
     def event(self, event_id: str) -> Event:
         """Return an event by id."""
         return Event(self, find(self.state, event_id).id)
@@ -140,18 +127,6 @@ class Calendar:
             )
         return event
 
-    def rename(self, event: Event, title: str) -> Event:
-        """Give an event, a series or an occurrence another title."""
-        return self.change(event, summary=title)
-
-    def move(
-        self, event: Event, to: When, *, end: When | timedelta | None = None
-    ) -> Event:
-        """Drag an event elsewhere; it stays as long as it was."""
-        if end is None:
-            end = length(event.start, event.end)
-        return self.change(event, **self._times(to, end, replacing=True))
-
     def cancel(self, event: Event) -> None:
         """Delete an event, a series or an occurrence."""
         with self.store.exclusive():
@@ -174,18 +149,6 @@ class Calendar:
         if recurrence is not None:
             fields["recurrence"] = lines_of(recurrence)
         return self.change(series, **fields)
-
-    def move_occurrence(self, series: Event, original: When, to: When) -> Event:
-        """Drag one occurrence elsewhere."""
-        return self.move(self.occurrence(series, original), to)
-
-    def rename_occurrence(self, series: Event, original: When, title: str) -> Event:
-        """Give one occurrence another title."""
-        return self.rename(self.occurrence(series, original), title)
-
-    def cancel_occurrence(self, series: Event, original: When) -> None:
-        """Delete one occurrence."""
-        self.cancel(self.occurrence(series, original))
 
     def trim_and_follow(
         self,
@@ -279,20 +242,12 @@ class Calendar:
         )
         return Event(self, found.id)
 
-    def _times(
-        self, start: When, end: When | timedelta | None, *, replacing: bool = False
-    ) -> Json:
-        start = self._zoned(start)
-        if end is None:
-            end = AN_HOUR if isinstance(start, datetime) else A_DAY
-        end = later(start, end) if isinstance(end, timedelta) else self._zoned(end)
+    def _imported(self, raw: bytes | str, around: datetime | None) -> list[Event]:
+        ids = import_calendar(self.writer, self.state, raw, around=around)
+        return [Event(self, event_id) for event_id in ids]
+
+    def _written(self, start: When, end: When, *, replacing: bool) -> Json:
         return {
             "start": written(start, replacing=replacing),
             "end": written(end, replacing=replacing),
         }
-
-    def _zoned(self, when: When) -> When:
-        """Give a time that has only an offset the calendar's named zone."""
-        if isinstance(when, datetime) and not hasattr(when.tzinfo, "key"):
-            return when.astimezone(zone_named(self.time_zone))
-        return when

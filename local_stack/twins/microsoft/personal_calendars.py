@@ -7,7 +7,6 @@ order of changes, and subscribers are told.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from local_stack.twins.microsoft.expansion import Placed, Window, members, view
@@ -24,18 +23,16 @@ from local_stack.twins.microsoft.state import (
 )
 from local_stack.twins.microsoft.writer import Answered, Writer
 from local_stack.twins.microsoft.zones import zone_named
-from local_stack.twins.moments import When, later, length, zone_of
+from local_stack.twins.moments import When, length, zone_of
+from local_stack.twins.personal_calendars import A_DAY, PersonalCalendar
 from local_stack.twins.series import following, trimmed
 
 if TYPE_CHECKING:
     from local_stack.twins.microsoft.people import Account
 
 Recurrence: TypeAlias = str | Iterable[str] | Mapping[str, Any] | None
-Role: TypeAlias = Literal["read", "write"]
 Response: TypeAlias = Literal["accepted", "declined", "tentative"]
 
-AN_HOUR = timedelta(hours=1)
-A_DAY = timedelta(days=1)
 FAR = timedelta(days=3660)
 ANSWERS: dict[str, Answered] = {
     "accepted": "accepted",
@@ -45,8 +42,10 @@ ANSWERS: dict[str, Answered] = {
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Calendar(PersonalCalendar[Event]):
     """A calendar in the hands of its owner."""
+
+    title_field = "subject"
 
     writer: Writer
     id: str
@@ -92,19 +91,6 @@ class Calendar:
             found = self.writer.create(self.state, self.state.owner, body)
         return self._event(found)
 
-    def import_ics(
-        self, source: Path | bytes | str, *, into_present: bool = False
-    ) -> list[Event]:
-        """Import an .ics file: a path, or its content as bytes or text.
-
-        With into_present everything moves by whole weeks, so that it lies around now.
-        """
-        raw = source.read_bytes() if isinstance(source, Path) else source
-        now = self.store.clock.now() if into_present else None
-        with self.store.exclusive():
-            records = import_calendar(self.writer, self.state, raw, around=now)
-            return [self._event(Found(self.state, record)) for record in records]
-
     def event(self, event_id: str) -> Event:
         """Return an event by either of its ids; KeyError when there is none."""
         found = find_in(self.state, event_id)
@@ -141,18 +127,6 @@ class Calendar:
             found = self.writer.update(event.found, self.state.owner, fields)
         return self._event(found)
 
-    def rename(self, event: Event, title: str) -> Event:
-        """Give an event, a series or an occurrence another title."""
-        return self.change(event, subject=title)
-
-    def move(
-        self, event: Event, to: When, *, end: When | timedelta | None = None
-    ) -> Event:
-        """Drag an event elsewhere; it stays as long as it was."""
-        if end is None:
-            end = length(event.start, event.end)
-        return self.change(event, **self._times(self._zoned(to), end))
-
     def cancel(self, event: Event) -> None:
         """Delete an event, a series or an occurrence."""
         with self.store.exclusive():
@@ -179,18 +153,6 @@ class Calendar:
         lines = series.found.record.lines
         fields["recurrence"] = _pattern(recurrence or lines, start)
         return self.change(series, **fields)
-
-    def move_occurrence(self, series: Event, original: When, to: When) -> Event:
-        """Drag one occurrence elsewhere."""
-        return self.move(self.occurrence(series, original), to)
-
-    def rename_occurrence(self, series: Event, original: When, title: str) -> Event:
-        """Give one occurrence another title."""
-        return self.rename(self.occurrence(series, original), title)
-
-    def cancel_occurrence(self, series: Event, original: When) -> None:
-        """Delete one occurrence."""
-        self.cancel(self.occurrence(series, original))
 
     def trim_and_follow(
         self,
@@ -266,10 +228,11 @@ class Calendar:
         record: EventRecord = placed.record
         return self._event(Found(self.state, record, placed.original))
 
-    def _times(self, start: When, end: When | timedelta | None) -> Json:
-        if end is None:
-            end = AN_HOUR if isinstance(start, datetime) else A_DAY
-        end = later(start, end) if isinstance(end, timedelta) else self._zoned(end)
+    def _imported(self, raw: bytes | str, around: datetime | None) -> list[Event]:
+        records = import_calendar(self.writer, self.state, raw, around=around)
+        return [self._event(Found(self.state, record)) for record in records]
+
+    def _written(self, start: When, end: When, *, replacing: bool) -> Json:
         zone = self._zone_of(start)
         return {
             "isAllDay": not isinstance(start, datetime),
@@ -279,12 +242,6 @@ class Calendar:
 
     def _zone_of(self, when: When) -> str:
         return zone_of(when) if isinstance(when, datetime) else self.time_zone
-
-    def _zoned(self, when: When) -> When:
-        """Give a time that has only an offset the calendar's named zone."""
-        if isinstance(when, datetime) and not hasattr(when.tzinfo, "key"):
-            return when.astimezone(zone_named(self.time_zone))
-        return when
 
 
 CARRIED = frozenset({
