@@ -5,6 +5,7 @@ a uid the calendar's sequence orders what they tell, then the trigger, then the 
 sending: none of them alone is to be trusted.
 """
 
+import re
 from datetime import datetime
 from typing import Any, Final
 
@@ -59,6 +60,12 @@ STATES: Final[dict[str, BookingState]] = {
 DECIDED: Final = frozenset({
     "BOOKING_REQUESTED", PAYMENT_DUE, "BOOKING_REJECTED", CANCELLED
 })  # fmt: skip
+
+# Cal.com's own iCalUID: the uid, and the name of the installation. Calendars may put
+# theirs in its place, which name no booking.
+FIRST_UID: Final = re.compile(
+    r"(?P<uid>[1-9A-HJ-NP-Za-km-z]{21,22})@(?!google\.com$).+"
+)
 
 _envelope_decoder = msgspec.json.Decoder(resources.Envelope)
 _payload_decoder = msgspec.json.Decoder(resources.Payload)
@@ -148,6 +155,8 @@ def _booked(
     booker = next(iter(payload.attendees or []), resources.Person())
     seat = _seat(uid, trigger, payload, booker)
     old = text(payload.reschedule_uid)
+    if old is None and seat.slot_id is None and payload.ical_sequence:
+        old = _first_of_chain(payload.ical_uid)
     moved_from = None if old is None or old == uid else seat.key_in(old)
     sequence = payload.ical_sequence
     host = payload.organizer or resources.Person()
@@ -244,6 +253,15 @@ def _ask(trigger: str, payload: resources.Payload, seat: _Seat) -> Any:
         return "series"
     one_for_all = seat.whole_slot or (seat.slot_id and trigger == CANCELLED)
     return "booking" if one_for_all else None
+
+
+def _first_of_chain(ical_uid: str | None) -> str | None:
+    """Return the booking that an iCalUID was made for: those it is moved to inherit it.
+
+    A delivery of the move itself says more; it may have been lost.
+    """
+    named = FIRST_UID.fullmatch(ical_uid or "")
+    return named["uid"] if named else None
 
 
 def _state_of(payload: resources.Payload) -> BookingState | None:

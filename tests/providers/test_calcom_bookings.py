@@ -317,3 +317,31 @@ def test_references_of_calendars_are_kept_and_those_of_rooms_are_not() -> None:
     (references,) = [booking.calendar_references for booking in found]
     assert references is not None
     assert [(r.kind, r.external_id) for r in references] == [("google_calendar", "g1")]
+
+
+@pytest.mark.parametrize(
+    ("ical_uid", "sequence", "supersedes"),
+    [
+        ("gTq7bX2mPz4Kc9Lw3RfYhN@Cal.com", 2, "gTq7bX2mPz4Kc9Lw3RfYhN"),
+        ("gTq7bX2mPz4Kc9Lw3RfYhN@Our Practice", 1, "gTq7bX2mPz4Kc9Lw3RfYhN"),
+        # Not moved, or its own, or what a calendar gave it.
+        ("gTq7bX2mPz4Kc9Lw3RfYhN@Cal.com", 0, None),
+        ("kZx4eF9oRt6We2Ny7UhAkQ@Cal.com", 1, None),
+        ("gTq7bX2mPz4Kc9Lw3RfYhN@google.com", 1, None),
+        ("040000008200E00074C5B7101A82E008", 1, None),
+        (None, 1, None),
+    ],
+)
+def test_a_booking_that_was_moved_unheard_of_names_the_first_of_its_chain(
+    ical_uid: str | None, sequence: int, supersedes: str | None
+) -> None:
+    payload = {
+        "uid": "kZx4eF9oRt6We2Ny7UhAkQ",
+        "iCalUID": ical_uid,
+        "iCalSequence": sequence,
+        "startTime": "2026-03-09T14:00:00Z",
+    }
+    body = json.dumps({"triggerEvent": "BOOKING_CANCELLED", "payload": payload})
+    found = read_delivery(body)
+    assert isinstance(found, list)
+    assert [one.supersedes for one in found] == [supersedes]

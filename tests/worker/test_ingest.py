@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local_stack.twins.switchboard import Fault, FaultKind
 from providers.model import Provider
 from tests.support.booking_bodies import CalcomLife, CalendlyLife
 from tests.support.ingesting import (
@@ -324,6 +325,25 @@ async def test_what_is_longer_than_an_index_takes_fails_alone(
     assert ended.error is None
     assert await world.states() == ["failed", "failed", "failed", "done"]
     assert len(await world.shown()) == 1
+
+
+async def test_a_move_that_was_never_delivered_leaves_no_second_meeting(
+    database: Connection, database_url: str
+) -> None:
+    async with make_ingest_world(database, database_url, Provider.CALCOM) as world:
+        await world.begin_by_hand()
+        booked = world.book(at(0))
+        await world.delivered()
+        lost = Fault(kind=FaultKind.DROP, operation="push", times=None)
+        world.twin.switchboard.add(lost)
+        booked = booked.reschedule(at(1))
+        await world.twin.outbox.drain()
+        world.twin.switchboard.clear()
+
+        booked.cancel()
+        await world.delivered()
+
+        assert await world.shown() == [(MIRA["name"], at(1), "cancelled")]
 
 
 async def test_a_worker_whose_lease_is_gone_settles_nothing(world: IngestWorld) -> None:
