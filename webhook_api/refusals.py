@@ -56,7 +56,8 @@ class Refusals:
     def answer(self, scope: Scope, provider: str, refused: Refused) -> Answer:
         """Count a refusal; who fails verification too often gets 429 instead."""
         now = self._monotonic()
-        if refused.answer.status_code == 401:
+        # A stale time was rightly signed: no stranger did that.
+        if refused.answer.status_code == 401 and refused.answer is not answers.STALE:
             address = self._addresses.of(scope)
             retry_after_s = self._rate.count(address, now)
             if retry_after_s:

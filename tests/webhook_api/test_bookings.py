@@ -226,6 +226,60 @@ async def test_a_crowd_of_a_thousand_is_stored(
     assert response.json() == {"status": "accepted"}
 
 
+@pytest.mark.parametrize("provider", ["calendly", "calcom"])
+async def test_a_crowd_that_fills_the_memory_is_refused(
+    client: httpx2.AsyncClient, database: Connection, provider: str
+) -> None:
+    _, sign = BODIES[provider]
+    body = b'{"x":"%b"}' % (b"x" * Limits().batch_bytes)
+    path = f"/webhooks/{provider}"
+    response = await client.post(path, content=body, headers=sign(body, SHARED))
+    assert (response.status_code, error_of(response)) == (413, "body_too_large")
+    assert await database.fetchval(COUNT) == 0
+
+
+class TestLimited:
+    """Two refusals a minute an address."""
+
+    @pytest.fixture
+    def settings(self, database_url: str) -> ReceiverSettings:
+        return make_settings(
+            database_url,
+            calendly_webhook_signing_key=SHARED,
+            calcom_webhook_secret=SHARED,
+            supacal_rate_refused_per_minute="2",
+        )
+
+    @pytest.mark.parametrize("provider", ["calendly", "calcom"])
+    async def test_who_forges_bookings_is_limited_and_who_verifies_never(
+        self, client: httpx2.AsyncClient, provider: str
+    ) -> None:
+        body, sign = BODIES[provider]
+        path = f"/webhooks/{provider}"
+        forged = sign(body, "another")
+        statuses = [
+            (await client.post(path, content=body, headers=forged)).status_code
+            for _ in range(4)
+        ]
+        assert statuses == [401, 401, 429, 429]
+        genuine = sign(body, SHARED)
+        response = await client.post(path, content=body, headers=genuine)
+        assert response.status_code == 200
+
+    async def test_a_stale_time_rightly_signed_limits_nobody(
+        self, client: httpx2.AsyncClient
+    ) -> None:
+        body, _ = BODIES["calendly"]
+        stale = calendly(body, SHARED, age_s=3600)
+        statuses = [
+            (
+                await client.post("/webhooks/calendly", content=body, headers=stale)
+            ).status_code
+            for _ in range(4)
+        ]
+        assert statuses == [401] * 4
+
+
 async def test_cal_com_waits_for_a_database_that_comes_back_and_calendly_does_not(
     client: httpx2.AsyncClient, database: Connection
 ) -> None:
