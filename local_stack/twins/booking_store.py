@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from local_stack.twins.memory import Unreadable
+from local_stack.twins.memory import decoded
 from runtime.clock import Clock
 
 Known = TypeVar("Known", bound=msgspec.Struct)
@@ -51,9 +51,6 @@ class BookingStore(Generic[Known]):
         Raises:
             Unreadable: nothing was taken over.
         """
-        try:
-            known = msgspec.json.decode(document, type=type(self.known))
-        except msgspec.MsgspecError as problem:
-            raise Unreadable(f"this is no twin's memory: {problem}") from problem
+        known = decoded(document, type(self.known))
         with self.exclusive():
             self.known = known

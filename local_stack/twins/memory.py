@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from local_stack.twins.moments import When, known_zone, zone_of
@@ -11,6 +12,16 @@ from local_stack.twins.moments import When, known_zone, zone_of
 
 class Unreadable(ValueError):
     """The document was written by a twin of another form, or by none."""
+
+
+class Memory(msgspec.Struct):
+    """What a twin knows, in a form that has a number."""
+
+    form: int
+
+
+Kept = TypeVar("Kept", bound=msgspec.Struct)
+Numbered = TypeVar("Numbered", bound=Memory)
 
 
 class Twin(Protocol):
@@ -33,6 +44,30 @@ class Twin(Protocol):
 
     def follow(self, on_change: Callable[[], None]) -> None:
         """Call this after every change; it may come from any thread."""
+
+
+def decoded(document: bytes, kind: type[Kept]) -> Kept:
+    """Read what a twin kept.
+
+    Raises:
+        Unreadable: it is something else.
+    """
+    try:
+        return msgspec.json.decode(document, type=kind)
+    except msgspec.MsgspecError as problem:
+        raise Unreadable(f"this is no twin's memory: {problem}") from problem
+
+
+def remembered(document: bytes, kind: type[Numbered], *, form: int) -> Numbered:
+    """Read what a twin kept in this form.
+
+    Raises:
+        Unreadable: it is something else, or of another form.
+    """
+    memory = decoded(document, kind)
+    if memory.form != form:
+        raise Unreadable(f"a twin's memory of form {memory.form}, not {form}")
+    return memory
 
 
 def written(when: When) -> str:

@@ -15,10 +15,13 @@ from starlette.types import Receive, Scope, Send
 from local_stack.twins.calls import CallLog, CallRecord
 from local_stack.twins.connection_cut import cut_connection
 from local_stack.twins.outbox import Outbox
-from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
-
-CALL_FAULTS = frozenset(FaultKind) - PUSH_FAULTS
-CUTS = frozenset({FaultKind.CUT_AFTER, FaultKind.CUT_BEFORE})
+from local_stack.twins.switchboard import (
+    CALL_FAULTS,
+    CUTS,
+    Fault,
+    FaultKind,
+    Switchboard,
+)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class FaultKind(StrEnum):
 PUSH_FAULTS = frozenset(
     {FaultKind.DROP, FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.REORDER}
 )
+CALL_FAULTS = frozenset(FaultKind) - PUSH_FAULTS
+CUTS = frozenset({FaultKind.CUT_AFTER, FaultKind.CUT_BEFORE})
 CHANCE_STEPS = 1_000_000
 
 

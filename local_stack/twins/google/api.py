@@ -17,6 +17,7 @@ from local_stack.twins.google.push import Message, PushSender
 from local_stack.twins.google.queries import read_query
 from local_stack.twins.google.state import CalendarState, Json, Store
 from local_stack.twins.google.writer import Writer
+from local_stack.twins.guarded import Answer
 
 READ_EVENTS = ("calendar.readonly", "calendar.events", "calendar.events.readonly")
 WRITE_EVENTS = ("calendar.events",)
@@ -47,13 +48,10 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Greeted(Answer):
     """What goes back, and the hello of a channel that was just opened."""
 
-    content: bytes = b""
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    hello: Message | None = None
+    hello: Message = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ class Api:
         calendar = self._calendar(call)
         asked_as = call.path["calendar_id"]
         channel = self.channels.watch(calendar, asked_as, call.grant, call.body)
-        return Answer(
+        return Greeted(
             msgspec.json.encode(channel.answer()),
             hello=self.sender.message(channel, "sync"),
         )

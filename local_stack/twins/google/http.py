@@ -1,86 +1,45 @@
 """The API over HTTP: authentication, faults, quota, envelopes, and a log of calls."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from local_stack.twins.calls import CallLog, CallRecord
-from local_stack.twins.connection_cut import cut_connection
-from local_stack.twins.google.api import Answer, Api, Call, Operation
+from local_stack.twins.calls import CallLog
+from local_stack.twins.google.api import Api, Call, Greeted, Operation
 from local_stack.twins.google.behaviour import Behaviour
 from local_stack.twins.google.errors import ApiError, as_ordered, bad_credentials
 from local_stack.twins.google.oauth import OAuth
+from local_stack.twins.google.push import Message
 from local_stack.twins.google.quota import ProjectQuota
-from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
+from local_stack.twins.guarded import Answer, Guarded, Work
+from local_stack.twins.switchboard import Fault, FaultKind, Switchboard
 
 PREFIX = "/calendar/v3"
-CALL_FAULTS = frozenset(FaultKind) - PUSH_FAULTS
 
 
-Work: TypeAlias = Callable[[Request, "Guarded"], Awaitable[Answer]]
+class GoogleRoute(Guarded):
+    """One route, which answers as Google does."""
 
+    refusal = ApiError
 
-class Guarded:
-    """One route: does its work unless the switchboard has other plans."""
+    def _refused(self, refusal: ApiError, _: Request, __: datetime) -> Answer:
+        return Answer(refusal.body(), refusal.status, refusal.headers())
 
-    def __init__(
-        self, name: str, work: Work, switchboard: Switchboard, log: CallLog
-    ) -> None:
-        self.name = name
-        self._work = work
-        self._switchboard = switchboard
-        self._log = log
+    def _ordered(self, fault: Fault) -> ApiError:
+        return as_ordered(fault.status, fault.reason, fault.retry_after_s)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        at, began = self._log.wall.now(), perf_counter()
-        request = Request(scope, receive)
-        request.state.fault = None
-        try:
-            answer = await self._work(request, self)
-        except ApiError as error:
-            answer = Answer(error.body(), error.status, error.headers())
-        fault: Fault | None = request.state.fault
-        cut = fault is not None and fault.kind in {
-            FaultKind.CUT_AFTER,
-            FaultKind.CUT_BEFORE,
-        }
-        self._log.note(
-            CallRecord(
-                self.name,
-                request.path_params.get("calendar_id"),
-                None if cut else answer.status,
-                at,
-                (perf_counter() - began) * 1000,
-            )
+    def _response(self, answer: Answer, _: Request) -> Response:
+        headers = {"Cache-Control": "private, max-age=0, must-revalidate"}
+        if answer.content:
+            headers["Content-Type"] = "application/json; charset=UTF-8"
+        return Response(
+            answer.content, status_code=answer.status, headers=headers | answer.headers
         )
-        if cut:
-            await cut_connection(receive, send)
-            return
-        await _response(answer)(scope, receive, send)
-
-    async def meet_faults(self, request: Request, *subjects: str) -> bool:
-        """Let the switchboard strike; False says that the call must not be done.
-
-        Raises:
-            ApiError: the answer that a fault gives instead.
-        """
-        fault = self._switchboard.strike(self.name, *subjects, kinds=CALL_FAULTS)
-        request.state.fault = fault
-        if fault is None:
-            return True
-        if fault.kind is FaultKind.SLOW:
-            await asyncio.sleep(fault.delay_s)
-        if fault.kind is FaultKind.ANSWER:
-            raise as_ordered(fault.status, fault.reason, fault.retry_after_s)
-        return fault.kind is not FaultKind.CUT_BEFORE
 
 
 @dataclass
@@ -98,7 +57,7 @@ class ApiRoutes:
         return [
             Route(
                 PREFIX + operation.path,
-                Guarded(
+                GoogleRoute(
                     operation.name, self._work(operation), self.switchboard, self.log
                 ),
                 methods=[operation.method],
@@ -127,20 +86,17 @@ class ApiRoutes:
                 await _json_body(request),
             )
             answer = self.api.run(operation, call)
-            if answer.hello is not None:
-                await self._say_hello(answer, grant.email)
+            if isinstance(answer, Greeted):
+                await self._say_hello(answer.hello)
             return answer
 
         return work
 
-    async def _say_hello(self, answer: Answer, email: str) -> None:
-        sender, hello = self.api.sender, answer.hello
-        if hello is None:
-            return
+    async def _say_hello(self, hello: Message) -> None:
         if self.behaviour.hello_before_answer:
-            await sender.deliver(hello)
+            await self.api.sender.deliver(hello)
         else:
-            sender.post(hello)
+            self.api.sender.post(hello)
 
 
 def access_token(request: Request) -> str | None:
@@ -167,12 +123,3 @@ async def _json_body(request: Request) -> dict[str, Any]:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.MsgspecError as problem:
         raise ApiError(400, "parseError", "Parse Error") from problem
-
-
-def _response(answer: Answer) -> Response:
-    headers = {"Cache-Control": "private, max-age=0, must-revalidate"}
-    if answer.content:
-        headers["Content-Type"] = "application/json; charset=UTF-8"
-    return Response(
-        answer.content, status_code=answer.status, headers=headers | answer.headers
-    )

@@ -14,7 +14,8 @@ from local_stack.twins.google.state import (
     EventRecord,
     Json,
 )
-from local_stack.twins.memory import Unreadable
+from local_stack.twins.grants import KeptAccess
+from local_stack.twins.memory import Memory, remembered
 
 if TYPE_CHECKING:
     from local_stack.twins.google.twin import GoogleTwin
@@ -24,14 +25,13 @@ KEPT_OF_EVENT = ("id", "body", "etag", "version", "changed_at", "overrides")
 APART = frozenset({"events", "exceptions", "changes"})
 
 
-class Memory(msgspec.Struct):
+class GoogleMemory(Memory):
     """What a twin knows. Faults, behaviour and logs begin anew with a process."""
 
-    form: int
     accounts: list[AccountState]
     calendars: list[Json]
     grants: list[Grant]
-    access: dict[str, tuple[int, datetime]]
+    access: KeptAccess
     channels: list[Channel]
     used_channel_ids: list[str]
     last_etag: int
@@ -41,17 +41,13 @@ class Memory(msgspec.Struct):
 def dump(twin: "GoogleTwin") -> bytes:
     """Return everything the twin knows."""
     with twin.store.exclusive():
-        grants = twin.oauth.grants
         return msgspec.json.encode(
-            Memory(
+            GoogleMemory(
                 form=FORM,
                 accounts=list(twin.store.accounts.values()),
                 calendars=[_calendar(c) for c in twin.store.calendars.values()],
-                grants=grants,
-                access={
-                    token: (grants.index(grant), expires_at)
-                    for token, (grant, expires_at) in twin.oauth.access.items()
-                },
+                grants=twin.oauth.grants,
+                access=twin.oauth.kept_access(),
                 channels=list(twin.channels.by_id.values()),
                 used_channel_ids=sorted(twin.channels.used_ids),
                 last_etag=twin.store.last_etag,
@@ -66,7 +62,7 @@ def load(twin: "GoogleTwin", document: bytes) -> None:
     Raises:
         Unreadable: nothing was taken over.
     """
-    memory = _read(document)
+    memory = remembered(document, GoogleMemory, form=FORM)
     with twin.store.exclusive():
         for account in memory.accounts:
             twin.store.accounts[account.email] = account
@@ -75,24 +71,12 @@ def load(twin: "GoogleTwin", document: bytes) -> None:
             twin.store.calendars[calendar.id] = calendar
             for event in stored["events"]:
                 twin.store.restore(calendar, EventRecord(**_timed(event)))
-        twin.oauth.grants[:] = memory.grants
-        for token, (position, expires_at) in memory.access.items():
-            twin.oauth.access[token] = (memory.grants[position], expires_at)
+        twin.oauth.restore(memory.grants, memory.access)
         for channel in memory.channels:
             twin.channels.add(channel)
         twin.channels.used_ids.update(memory.used_channel_ids)
         twin.store.last_etag = memory.last_etag
         twin.store.shared.update(memory.shared)
-
-
-def _read(document: bytes) -> Memory:
-    try:
-        memory = msgspec.json.decode(document, type=Memory)
-    except msgspec.MsgspecError as problem:
-        raise Unreadable(f"this is no twin's memory: {problem}") from problem
-    if memory.form != FORM:
-        raise Unreadable(f"a twin's memory of form {memory.form}, not {FORM}")
-    return memory
 
 
 def _calendar(calendar: CalendarState) -> Json:

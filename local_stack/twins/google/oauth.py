@@ -1,47 +1,24 @@
 """Google's token endpoint: consent, codes, access tokens, refusals, revocation."""
 
-import base64
-import hashlib
 import secrets
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 
 from local_stack.twins.google.errors import ApiError, bad_credentials
-from runtime.clock import Clock
+from local_stack.twins.grants import Allowed, Grants
 
 SCOPE = "https://www.googleapis.com/auth/"
 ALL_SCOPES = (f"{SCOPE}calendar", "openid", f"{SCOPE}userinfo.email")
 ACCESS_TOKEN_LIFE = timedelta(seconds=3599)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CODE_LIFE = timedelta(minutes=10)
 REFRESH_TOKENS_KEPT = 100  # per account and client; the oldest dies without a word
 
 
 @dataclass(eq=False)
-class Grant:
-    """What a user allowed one client, with the tokens that speak for it."""
-
-    email: str
-    client_id: str
-    scopes: tuple[str, ...]
-    refresh_token: str
-    access_token: str = ""
-    expires_at: datetime = EPOCH
+class Grant(Allowed):
+    """A grant of Google's: it has one refresh token for as long as it lives."""
 
     def allows(self, *scopes: str) -> bool:
         return any(f"{SCOPE}{scope}" in self.scopes for scope in scopes)
-
-
-@dataclass(frozen=True)
-class Code:
-    """An authorization code on its way from the browser to the token endpoint."""
-
-    email: str
-    client_id: str
-    redirect_uri: str
-    scopes: tuple[str, ...]
-    challenge: str | None
-    expires_at: datetime
 
 
 class OAuthError(Exception):
@@ -58,15 +35,10 @@ def invalid_grant() -> OAuthError:
     return OAuthError("invalid_grant", "Token has been expired or revoked.")
 
 
-@dataclass
-class OAuth:
-    """Grants of every account. With no registered clients any client is known."""
+class OAuth(Grants[Grant]):
+    """Grants of every account at Google."""
 
-    clock: Clock
-    clients: dict[str, str] = field(default_factory=dict)
-    grants: list[Grant] = field(default_factory=list)
-    codes: dict[str, Code] = field(default_factory=dict)
-    access: dict[str, tuple[Grant, datetime]] = field(default_factory=dict)
+    code_prefix = "4/0"
 
     def sign_in(
         self,
@@ -86,41 +58,8 @@ class OAuth:
 
     def renew(self, grant: Grant) -> None:
         """Give a grant a fresh access token; older ones live on until they expire."""
-        grant.access_token = f"ya29.a0{secrets.token_urlsafe(40)}"
-        grant.expires_at = self.clock.now() + ACCESS_TOKEN_LIFE
-        self.access[grant.access_token] = (grant, grant.expires_at)
-
-    def consent(
-        self,
-        email: str,
-        *,
-        client_id: str,
-        redirect_uri: str,
-        scopes: tuple[str, ...] = ALL_SCOPES,
-        challenge: str | None = None,
-    ) -> str:
-        """Return the code that the browser carries back to the client."""
-        code = f"4/0{secrets.token_urlsafe(32)}"
-        self.codes[code] = Code(
-            email,
-            client_id,
-            redirect_uri,
-            scopes,
-            challenge,
-            self.clock.now() + CODE_LIFE,
-        )
-        return code
-
-    def grant_of(self, access_token: str | None) -> Grant:
-        """Return who a call speaks for.
-
-        Raises:
-            ApiError: 401 authError.
-        """
-        grant, expires_at = self.access.get(access_token or "", (None, None))
-        if grant is None or expires_at is None or self.clock.now() >= expires_at:
-            raise bad_credentials()
-        return grant
+        token = f"ya29.a0{secrets.token_urlsafe(40)}"
+        self._give_access(grant, token, ACCESS_TOKEN_LIFE)
 
     def revoke_account(self, email: str, client_id: str | None = None) -> None:
         """End every grant of an account, for one client or for all."""
@@ -176,9 +115,12 @@ class OAuth:
             raise OAuthError("invalid_grant", "Malformed auth code.")
         if code.redirect_uri != form.get("redirect_uri"):
             raise OAuthError("redirect_uri_mismatch", "Bad Request")
-        if code.challenge and code.challenge != _challenge(form.get("code_verifier")):
+        if not code.is_proven_by(form.get("code_verifier")):
             raise OAuthError("invalid_grant", "Invalid code verifier.")
         return self.sign_in(code.email, client_id=code.client_id, scopes=code.scopes)
+
+    def _bad_token(self) -> ApiError:
+        return bad_credentials()
 
     def _drop(self, grant: Grant) -> None:
         self.grants.remove(grant)
@@ -204,8 +146,3 @@ def _answer(grant: Grant) -> dict[str, object]:
         "scope": " ".join(grant.scopes),
         "token_type": "Bearer",
     }
-
-
-def _challenge(verifier: str | None) -> str:
-    digest = hashlib.sha256((verifier or "").encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,30 +1,27 @@
 """Google's consent page, token endpoint and user info, over HTTP."""
 
 import hashlib
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
-from local_stack.twins.calls import CallLog
-from local_stack.twins.google.api import Answer
 from local_stack.twins.google.errors import ApiError
-from local_stack.twins.google.http import Guarded, Work, access_token
+from local_stack.twins.google.http import GoogleRoute, access_token
 from local_stack.twins.google.oauth import ALL_SCOPES, OAuth, OAuthError, invalid_grant
 from local_stack.twins.google.state import Store
-from local_stack.twins.switchboard import FaultKind, Switchboard
+from local_stack.twins.guarded import Answer, Guarded
+from local_stack.twins.sign_in_routes import SignInRoutes, form_of
+from local_stack.twins.switchboard import FaultKind
 
 
-@dataclass
-class OAuthRoutes:
+class OAuthRoutes(SignInRoutes):
     """Routes of accounts.google.com, oauth2.googleapis.com and the user info."""
 
     oauth: OAuth
     store: Store
-    switchboard: Switchboard
-    log: CallLog
+    guarded = GoogleRoute
+    all_scopes = ALL_SCOPES
 
     def routes(self) -> list[Route]:
         return [
@@ -35,12 +32,8 @@ class OAuthRoutes:
             self._route("userinfo", "GET", "/v1/userinfo", self._userinfo),
         ]
 
-    def _route(self, name: str, method: str, path: str, work: Work) -> Route:
-        guard = Guarded(name, work, self.switchboard, self.log)
-        return Route(path, guard, methods=[method])
-
     async def _token(self, request: Request, guard: Guarded) -> Answer:
-        form = await _form(request)
+        form = await form_of(request)
         try:
             if not await guard.meet_faults(request, form.get("client_id", "")):
                 return Answer()
@@ -63,7 +56,7 @@ class OAuthRoutes:
                 return
 
     async def _revoke(self, request: Request, guard: Guarded) -> Answer:
-        form = await _form(request)
+        form = await form_of(request)
         if not await guard.meet_faults(request):
             return Answer()
         try:
@@ -74,29 +67,8 @@ class OAuthRoutes:
             return Answer(msgspec.json.encode(error.body), error.status)
         return Answer(b"{}")
 
-    async def _consent(self, request: Request, guard: Guarded) -> Answer:
-        """Consent at once as the account in login_hint, and send the browser back."""
-        asked = request.query_params
-        email = asked.get("login_hint") or next(iter(self.store.accounts), "")
-        redirect_uri = asked.get("redirect_uri", "")
-        back = {"state": asked.get("state", "")}
-        if not await guard.meet_faults(request, email):
-            return Answer()
-        fault = request.state.fault
-        if email not in self.store.accounts or fault is not None:
-            back["error"] = "access_denied"
-        else:
-            scopes = tuple(asked.get("scope", "").split()) or ALL_SCOPES
-            back["scope"] = " ".join(scopes)
-            back["code"] = self.oauth.consent(
-                email,
-                client_id=asked.get("client_id", ""),
-                redirect_uri=redirect_uri,
-                scopes=scopes,
-                challenge=asked.get("code_challenge"),
-            )
-        location = f"{redirect_uri}?{urlencode(back)}"
-        return Answer(status=302, headers={"Location": location})
+    def _granted(self, scopes: tuple[str, ...]) -> dict[str, str]:
+        return {"scope": " ".join(scopes)}
 
     async def _userinfo(self, request: Request, guard: Guarded) -> Answer:
         grant = self.oauth.grant_of(access_token(request))
@@ -117,7 +89,3 @@ class OAuthRoutes:
                 }
             )
         )
-
-
-async def _form(request: Request) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode("utf-8", "replace")))

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from local_stack.twins.guarded import Answer
 from local_stack.twins.microsoft.behaviour import Behaviour
-from local_stack.twins.microsoft.calls import Answer, Call, Operation, told
+from local_stack.twins.microsoft.calls import Call, Operation, told
 from local_stack.twins.microsoft.delta import Deltas, Page
 from local_stack.twins.microsoft.errors import invalid, not_found
 from local_stack.twins.microsoft.expansion import Placed, Window, members, view

@@ -1,11 +1,12 @@
 """One request as the operations see it, and what goes back."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
 
+from local_stack.twins.guarded import Answer
 from local_stack.twins.microsoft.oauth import Grant
 from local_stack.twins.microsoft.presentation import Preferences
 from local_stack.twins.microsoft.state import Json
@@ -33,16 +34,7 @@ class Call:
         return self.path.get("calendar_id")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What goes back."""
-
-    content: bytes = b""
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-Run: TypeAlias = Callable[[Call], "Answer | Awaitable[Answer]"]
+Run: TypeAlias = Callable[[Call], Answer | Awaitable[Answer]]
 
 
 @dataclass(frozen=True)

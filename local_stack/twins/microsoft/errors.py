@@ -1,7 +1,6 @@
 """Graph's way of saying no: one envelope, and a code that decides what it means."""
 
 from datetime import datetime
-from uuid import uuid4
 
 import msgspec
 
@@ -130,8 +129,3 @@ def as_ordered(
         return conflict(status)
     code, message = USUAL.get(status, ("UnknownError", "Something went wrong."))
     return ApiError(status, reason or code, message, retry_after_s=retry_after_s)
-
-
-def new_request_id() -> str:
-    """Return what an answer is known by in Microsoft's logs."""
-    return str(uuid4())

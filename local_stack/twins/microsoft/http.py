@@ -1,88 +1,60 @@
 """The API over HTTP: authentication, faults, quota, preferences, envelopes, a log."""
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from local_stack.twins.calls import CallLog, CallRecord
-from local_stack.twins.connection_cut import cut_connection
-from local_stack.twins.microsoft.calls import Answer, Call, Operation
+from local_stack.twins.calls import CallLog
+from local_stack.twins.guarded import Answer, Guarded, Work
+from local_stack.twins.microsoft.calls import Call, Operation
 from local_stack.twins.microsoft.errors import (
     ApiError,
     as_ordered,
     bad_token,
     denied,
     invalid,
-    new_request_id,
 )
 from local_stack.twins.microsoft.oauth import OAuth, require_scope
 from local_stack.twins.microsoft.presentation import read_preferences
 from local_stack.twins.microsoft.quota import MailboxQuota
 from local_stack.twins.microsoft.state import Store
-from local_stack.twins.switchboard import PUSH_FAULTS, Fault, FaultKind, Switchboard
+from local_stack.twins.switchboard import Fault, FaultKind, Switchboard
 
 PREFIX = "/v1.0"
-CALL_FAULTS = frozenset(FaultKind) - PUSH_FAULTS
-CUTS = frozenset({FaultKind.CUT_AFTER, FaultKind.CUT_BEFORE})
-
-Work: TypeAlias = Callable[[Request, "Guarded"], Awaitable[Answer]]
 
 
-class Guarded:
-    """One route: does its work unless the switchboard has other plans."""
+class GraphRoute(Guarded):
+    """One route, which answers as Graph does."""
 
-    def __init__(
-        self, name: str, work: Work, switchboard: Switchboard, log: CallLog
-    ) -> None:
-        self.name = name
-        self._work = work
-        self._switchboard = switchboard
-        self._log = log
+    refusal = ApiError
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        at, began = self._log.wall.now(), perf_counter()
-        request = Request(scope, receive)
-        request.state.fault = None
-        ids = (new_request_id(), request.headers.get("client-request-id", ""))
-        try:
-            answer = await self._work(request, self)
-        except ApiError as error:
-            answer = Answer(error.body(at, *ids), error.status, error.headers())
-        fault: Fault | None = request.state.fault
-        cut = fault is not None and fault.kind in CUTS
-        subject = request.path_params.get("calendar_id")
-        spent_ms = (perf_counter() - began) * 1000
-        status = None if cut else answer.status
-        self._log.note(CallRecord(self.name, subject, status, at, spent_ms))
-        if cut:
-            await cut_connection(receive, send)
-            return
-        await _response(answer, *ids)(scope, receive, send)
+    def _refused(self, refusal: ApiError, request: Request, at: datetime) -> Answer:
+        body = refusal.body(at, request.state.id, _client_id(request))
+        return Answer(body, refusal.status, refusal.headers())
 
-    async def meet_faults(self, request: Request, *subjects: str) -> bool:
-        """Let the switchboard strike; False says that the call must not be done.
+    def _ordered(self, fault: Fault) -> ApiError:
+        return as_ordered(fault.status, fault.reason, fault.retry_after_s)
 
-        Raises:
-            ApiError: the answer that a fault gives instead.
-        """
-        fault = self._switchboard.strike(self.name, *subjects, kinds=CALL_FAULTS)
-        request.state.fault = fault
-        if fault is None:
-            return True
-        if fault.kind is FaultKind.SLOW:
-            await asyncio.sleep(fault.delay_s)
-        if fault.kind is FaultKind.ANSWER:
-            raise as_ordered(fault.status, fault.reason, fault.retry_after_s)
-        return fault.kind is not FaultKind.CUT_BEFORE
+    def _response(self, answer: Answer, request: Request) -> Response:
+        headers = {
+            "Cache-Control": "private",
+            "request-id": request.state.id,
+            "client-request-id": _client_id(request) or request.state.id,
+        }
+        if answer.content:
+            headers["Content-Type"] = (
+                "application/json; odata.metadata=minimal; charset=utf-8"
+            )
+        return Response(
+            answer.content, status_code=answer.status, headers=headers | answer.headers
+        )
 
 
 @dataclass
@@ -110,7 +82,7 @@ class ApiRoutes:
 
     def _route(self, path: str, operation: Operation) -> Route:
         work = self._work(operation)
-        guard = Guarded(operation.name, work, self.switchboard, self.log)
+        guard = GraphRoute(operation.name, work, self.switchboard, self.log)
         return Route(path, guard, methods=[operation.method])
 
     def _work(self, operation: Operation) -> Work:
@@ -176,16 +148,6 @@ async def _json_body(request: Request) -> dict[str, Any]:
         raise invalid("Unable to read JSON request payload.", "BadRequest") from problem
 
 
-def _response(answer: Answer, request_id: str, client_request_id: str) -> Response:
-    headers = {
-        "Cache-Control": "private",
-        "request-id": request_id,
-        "client-request-id": client_request_id or request_id,
-    }
-    if answer.content:
-        headers["Content-Type"] = (
-            "application/json; odata.metadata=minimal; charset=utf-8"
-        )
-    return Response(
-        answer.content, status_code=answer.status, headers=headers | answer.headers
-    )
+def _client_id(request: Request) -> str:
+    """Return what the client calls its request."""
+    return request.headers.get("client-request-id", "")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from local_stack.twins.memory import Unreadable, read, written
+from local_stack.twins.grants import KeptAccess
+from local_stack.twins.memory import Memory, read, remembered, written
 from local_stack.twins.microsoft.oauth import Grant
 from local_stack.twins.microsoft.state import (
     AccountState,
@@ -74,16 +75,15 @@ class KeptCalendar(msgspec.Struct):
     sync_epoch: int
 
 
-class Memory(msgspec.Struct):
+class MicrosoftMemory(Memory):
     """What a twin knows. Faults, behaviour and logs begin anew with a process."""
 
-    form: int
     accounts: list[AccountState]
     calendars: list[KeptCalendar]
     transactions: list[tuple[str, str, str]]
     number: int
     grants: list[Grant]
-    access: dict[str, tuple[int, datetime]]
+    access: KeptAccess
     subscriptions: list[Subscription]
 
 
@@ -91,19 +91,15 @@ def dump(twin: "MicrosoftTwin") -> bytes:
     """Return everything the twin knows."""
     store = twin.store
     with store.exclusive():
-        grants = twin.oauth.grants
         return msgspec.json.encode(
-            Memory(
+            MicrosoftMemory(
                 form=FORM,
                 accounts=list(store.accounts.values()),
                 calendars=[_calendar(one) for one in store.calendars.values()],
                 transactions=[(*who, key) for who, key in store.transactions.items()],
                 number=store.number,
-                grants=grants,
-                access={
-                    token: (grants.index(grant), expires_at)
-                    for token, (grant, expires_at) in twin.oauth.access.items()
-                },
+                grants=twin.oauth.grants,
+                access=twin.oauth.kept_access(),
                 subscriptions=list(twin.subscriptions.by_id.values()),
             )
         )
@@ -115,7 +111,7 @@ def load(twin: "MicrosoftTwin", document: bytes) -> None:
     Raises:
         Unreadable: nothing was taken over.
     """
-    memory = _read(document)
+    memory = remembered(document, MicrosoftMemory, form=FORM)
     store = twin.store
     with store.exclusive():
         for account in memory.accounts:
@@ -126,21 +122,9 @@ def load(twin: "MicrosoftTwin", document: bytes) -> None:
             {(email, sent): key for email, sent, key in memory.transactions}
         )
         store.number = memory.number
-        twin.oauth.grants[:] = memory.grants
-        for token, (position, expires_at) in memory.access.items():
-            twin.oauth.access[token] = (memory.grants[position], expires_at)
+        twin.oauth.restore(memory.grants, memory.access)
         for subscription in memory.subscriptions:
             twin.subscriptions.by_id[subscription.id] = subscription
-
-
-def _read(document: bytes) -> Memory:
-    try:
-        memory = msgspec.json.decode(document, type=Memory)
-    except msgspec.MsgspecError as problem:
-        raise Unreadable(f"this is no twin's memory: {problem}") from problem
-    if memory.form != FORM:
-        raise Unreadable(f"a twin's memory of form {memory.form}, not {FORM}")
-    return memory
 
 
 def _calendar(calendar: CalendarState) -> KeptCalendar:

@@ -1,21 +1,18 @@
 """Microsoft's token endpoint: consent, codes, rotating refresh tokens, refusals."""
 
 import base64
-import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
+from local_stack.twins.grants import Allowed, Grants
 from local_stack.twins.microsoft.errors import ApiError, bad_token
 from local_stack.twins.microsoft.state import Json
-from runtime.clock import Clock
 
 ALL_SCOPES = ("offline_access", "openid", "profile", "User.Read", "Calendars.ReadWrite")
 ACCESS_TOKEN_LIFE = timedelta(seconds=3_900)
 REFRESH_TOKEN_LIFE = timedelta(days=90)
-CODE_LIFE = timedelta(minutes=10)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRAPH = "https://graph.microsoft.com/"
 TEXTS = {
     700082: "The refresh token has expired due to inactivity.",
@@ -31,15 +28,9 @@ TEXTS = {
 
 
 @dataclass(eq=False)
-class Grant:
-    """What a user allowed one client, with the tokens that speak for it."""
+class Grant(Allowed):
+    """A grant of Microsoft's: each renewal adds a refresh token."""
 
-    email: str
-    client_id: str
-    scopes: tuple[str, ...]
-    refresh_token: str = ""
-    access_token: str = ""
-    expires_at: datetime = EPOCH
     # Every refresh token still good, and since when: an old one is not revoked by use.
     refresh_tokens: dict[str, datetime] = field(default_factory=dict)
     revoked: bool = False
@@ -47,18 +38,6 @@ class Grant:
     def allows(self, *scopes: str) -> bool:
         mine = {scope.removeprefix(GRAPH) for scope in self.scopes}
         return bool(mine & set(scopes))
-
-
-@dataclass(frozen=True)
-class Code:
-    """An authorization code on its way from the browser to the token endpoint."""
-
-    email: str
-    client_id: str
-    redirect_uri: str
-    scopes: tuple[str, ...]
-    challenge: str | None
-    expires_at: datetime
 
 
 class OAuthError(Exception):
@@ -84,15 +63,10 @@ class OAuthError(Exception):
         }
 
 
-@dataclass
-class OAuth:
-    """Grants of every account. With no registered clients any client is known."""
+class OAuth(Grants[Grant]):
+    """Grants of every account at Microsoft."""
 
-    clock: Clock
-    clients: dict[str, str] = field(default_factory=dict)
-    grants: list[Grant] = field(default_factory=list)
-    codes: dict[str, Code] = field(default_factory=dict)
-    access: dict[str, tuple[Grant, datetime]] = field(default_factory=dict)
+    code_prefix = "0.AQ"
 
     def sign_in(
         self,
@@ -109,39 +83,11 @@ class OAuth:
 
     def renew(self, grant: Grant) -> None:
         """Give a grant a fresh access token and, as always, a new refresh token."""
-        now = self.clock.now()
-        grant.access_token = f"EwB{secrets.token_urlsafe(48)}"
-        grant.expires_at = now + ACCESS_TOKEN_LIFE
-        self.access[grant.access_token] = (grant, grant.expires_at)
+        token = f"EwB{secrets.token_urlsafe(48)}"
+        self._give_access(grant, token, ACCESS_TOKEN_LIFE)
         if "offline_access" in grant.scopes:
             grant.refresh_token = f"0.AX{secrets.token_urlsafe(40)}"
-            grant.refresh_tokens[grant.refresh_token] = now
-
-    def grant_of(self, access_token: str | None) -> Grant:
-        """Return who a call speaks for.
-
-        Raises:
-            ApiError: 401.
-        """
-        grant, expires_at = self.access.get(access_token or "", (None, None))
-        if grant is None or expires_at is None or self.clock.now() >= expires_at:
-            raise bad_token()
-        return grant
-
-    def consent(
-        self,
-        email: str,
-        *,
-        client_id: str,
-        redirect_uri: str,
-        scopes: tuple[str, ...] = ALL_SCOPES,
-        challenge: str | None = None,
-    ) -> str:
-        """Return the code that the browser carries back to the client."""
-        code = f"0.AQ{secrets.token_urlsafe(32)}"
-        ends = self.clock.now() + CODE_LIFE
-        self.codes[code] = Code(email, client_id, redirect_uri, scopes, challenge, ends)
-        return code
+            grant.refresh_tokens[grant.refresh_token] = self.clock.now()
 
     def revoke_account(self, email: str, client_id: str | None = None) -> None:
         """End every sign-in of an account: all tokens die, whoever holds them."""
@@ -196,9 +142,12 @@ class OAuth:
             raise OAuthError("invalid_grant", 70008)
         if code.redirect_uri != form.get("redirect_uri"):
             raise OAuthError("invalid_grant", 500112)
-        if code.challenge and code.challenge != _challenge(form.get("code_verifier")):
+        if not code.is_proven_by(form.get("code_verifier")):
             raise OAuthError("invalid_grant", 501481)
         return self.sign_in(code.email, client_id=code.client_id, scopes=code.scopes)
+
+    def _bad_token(self) -> ApiError:
+        return bad_token()
 
 
 def require_scope(grant: Grant, *scopes: str) -> None:
@@ -229,8 +178,3 @@ def _id_token(grant: Grant) -> str:
     return ".".join(
         base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts
     )
-
-
-def _challenge(verifier: str | None) -> str:
-    digest = hashlib.sha256((verifier or "").encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

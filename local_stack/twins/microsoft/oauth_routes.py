@@ -1,29 +1,26 @@
 """Microsoft's consent page, token endpoint and discovery document, over HTTP."""
 
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode
-
 import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
-from local_stack.twins.calls import CallLog
-from local_stack.twins.microsoft.calls import Answer, told
+from local_stack.twins.guarded import Answer, Guarded
+from local_stack.twins.microsoft.calls import told
 from local_stack.twins.microsoft.errors import ApiError
-from local_stack.twins.microsoft.http import Guarded, Work
+from local_stack.twins.microsoft.http import GraphRoute
 from local_stack.twins.microsoft.oauth import ALL_SCOPES, OAuth, OAuthError
 from local_stack.twins.microsoft.state import Store
-from local_stack.twins.switchboard import FaultKind, Switchboard
+from local_stack.twins.sign_in_routes import SignInRoutes, form_of
+from local_stack.twins.switchboard import FaultKind
 
 
-@dataclass
-class OAuthRoutes:
+class OAuthRoutes(SignInRoutes):
     """Routes of login.microsoftonline.com; the tenant is not looked at."""
 
     oauth: OAuth
     store: Store
-    switchboard: Switchboard
-    log: CallLog
+    guarded = GraphRoute
+    all_scopes = ALL_SCOPES
 
     def routes(self) -> list[Route]:
         base = "/{tenant}/oauth2/v2.0"
@@ -38,12 +35,8 @@ class OAuthRoutes:
             ),
         ]
 
-    def _route(self, name: str, method: str, path: str, work: Work) -> Route:
-        guard = Guarded(name, work, self.switchboard, self.log)
-        return Route(path, guard, methods=[method])
-
     async def _token(self, request: Request, guard: Guarded) -> Answer:
-        form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+        form = await form_of(request)
         now = self.oauth.clock.now()
         try:
             if not await guard.meet_faults(request, form.get("client_id", "")):
@@ -64,27 +57,6 @@ class OAuthRoutes:
         for grant in self.oauth.grants:
             if refresh_token in grant.refresh_tokens:
                 self.oauth.revoke_account(grant.email)
-
-    async def _consent(self, request: Request, guard: Guarded) -> Answer:
-        """Consent at once as the account in login_hint, and send the browser back."""
-        asked = request.query_params
-        email = asked.get("login_hint") or next(iter(self.store.accounts), "")
-        redirect_uri = asked.get("redirect_uri", "")
-        back = {"state": asked.get("state", "")}
-        if not await guard.meet_faults(request, email):
-            return Answer()
-        if email not in self.store.accounts or request.state.fault is not None:
-            back["error"] = "access_denied"
-        else:
-            back["code"] = self.oauth.consent(
-                email,
-                client_id=asked.get("client_id", ""),
-                redirect_uri=redirect_uri,
-                scopes=tuple(asked.get("scope", "").split()) or ALL_SCOPES,
-                challenge=asked.get("code_challenge"),
-            )
-        location = f"{redirect_uri}?{urlencode(back)}"
-        return Answer(status=302, headers={"Location": location})
 
     async def _discovery(self, request: Request, guard: Guarded) -> Answer:
         if not await guard.meet_faults(request):

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from local_stack.twins.microsoft.calls import Answer, Call, Operation, told
+from local_stack.twins.guarded import Answer
+from local_stack.twins.microsoft.calls import Call, Operation, told
 from local_stack.twins.microsoft.errors import invalid
 from local_stack.twins.microsoft.push import PushSender
 from local_stack.twins.microsoft.state import Json
