@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from providers.errors import ProviderError
+from providers.errors import Gone, ProviderError, Rejected
 from providers.microsoft.client import MicrosoftClient
 from sql import queries
 from worker.connections import Connections
@@ -69,10 +69,23 @@ class Translator:
         try:
             with self._steps.timed("api"):
                 return await account.ask(lambda: client.immutable_ids(ids))
+        except (Gone, Rejected) as refused:
+            # One that is another mailbox's may have all of them refused.
+            if len(ids) > 1:
+                half = len(ids) // 2
+                return {
+                    **await self._ask(row, ids[:half]),
+                    **await self._ask(row, ids[half:]),
+                }
+            self._log(row, refused)
         except (ProviderError, TaskFailed) as error:
-            log.warning(
-                "booking.not_translated",
-                connection_id=str(row["connection_id"]),
-                error=str(error),
-            )
-            return {}
+            self._log(row, error)
+        return {}
+
+    @staticmethod
+    def _log(row: asyncpg.Record, error: Exception) -> None:
+        log.warning(
+            "booking.not_translated",
+            connection_id=str(row["connection_id"]),
+            error=str(error),
+        )

@@ -144,7 +144,7 @@ declare
     where wanted.connection_id = p_connection_id and wanted.ask_at <= sync.clock()
     group by wanted.id
     order by min(wanted.ask_at)
-    limit 1000
+    limit 50 -- where one of them is refused, each may have to be asked for alone
   );
 begin
   if v_ids <> '{}' then

@@ -43,14 +43,14 @@ class Practice:
     calendar_id: UUID
     connection_id: UUID
 
-    def book(self, *, as_id: str | None = None) -> None:
+    def book(self, days: int = 0, *, as_id: str | None = None) -> None:
         """Book a call, which Calendly puts into the host's calendar."""
-        self.world.book(at(0))
+        self.world.book(at(days))
         event = self.outlook.account(EMAIL).primary.add(
-            "Call", at(0), end=at(0) + timedelta(minutes=30)
+            "Call", at(days), end=at(days) + timedelta(minutes=30)
         )
         with self.world.twin.store.exclusive() as known:
-            (slot,) = known.events.values()
+            *_, slot = known.events.values()
             slot.calendar_event = {
                 "kind": "outlook",
                 "external_id": as_id or event.ids.mutable,
@@ -144,6 +144,21 @@ async def test_while_outlook_is_away_bookings_go_on_and_it_is_asked_later(
     await practice.world.advance(minutes=1)
     await practice.world.work("ingest")
     assert len(await practice.world.shown()) == 1
+
+
+async def test_an_id_that_outlook_refuses_keeps_no_other_from_being_translated(
+    practice: Practice,
+) -> None:
+    practice.outlook.switchboard.answer(TRANSLATE, 400, times=2)
+    for days in range(4):
+        practice.book(days)
+    await practice.pull()
+
+    # All four are refused, then the first two; each of these alone is not.
+    await practice.world.delivered()
+
+    assert practice.asked() == 5
+    assert len(await practice.world.shown()) == 4
 
 
 async def test_a_grant_that_outlook_revoked_costs_no_booking(
