@@ -106,12 +106,10 @@ class Teller:
         await self._tell([Message(None, [one], again) for one in bookings])
         return bookings
 
-    async def look_again(self, keys: Sequence[str]) -> None:
-        """Project bookings anew, of which something came to light since."""
+    async def look_again(self, connection: Any, keys: Sequence[str]) -> None:
+        """Project bookings anew, in the transaction that brought news of them."""
         if keys:
-            async with self._pool.acquire() as connection, connection.transaction():
-                applied = await self._apply(connection, [], keys=keys)
-            self._count(applied)
+            self._count(await self._apply(connection, [], keys=keys))
 
     async def _tell(self, messages: list[Message]) -> None:
         if not messages:

@@ -50,15 +50,16 @@ class Translator:
             found |= await self._ask(
                 account, [one for one in asked if one not in found]
             )
-        keys = await queries.bookings.keep_translations(
-            self._pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
-            connection_id=self._task.subject_id,
-            asked=asked,
-            found=msgspec.json.encode(found).decode(),
-        )
-        await self._teller.look_again(keys)
+        async with self._pool.acquire() as connection, connection.transaction():
+            keys = await queries.bookings.keep_translations(
+                connection,
+                task_id=self._task.id,
+                lease=self._task.lease,
+                connection_id=self._task.subject_id,
+                asked=asked,
+                found=msgspec.json.encode(found).decode(),
+            )
+            await self._teller.look_again(connection, keys)
 
     async def _ask(self, row: asyncpg.Record, ids: list[str]) -> dict[str, str]:
         """Return what an account knows; one that fails costs the bookings nothing."""

@@ -168,7 +168,10 @@ security definer -- as ids_to_translate
 set search_path = ''
 as $$
 declare
-  v_pauses interval[] := array['1 minute', '10 minutes', '1 hour', '6 hours', '1 day'];
+  v_pauses interval[] := array[
+    interval '1 minute', interval '10 minutes', interval '1 hour', interval '6 hours',
+    interval '1 day'
+  ];
   v_keys text[];
 begin
   perform sync.hold_task(p_task_id, p_lease);
