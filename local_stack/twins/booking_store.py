@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from functools import wraps
+from typing import Generic, ParamSpec, TypeVar
 
 import msgspec
 
 from local_stack.twins.memory import decoded
 from runtime.clock import Clock
 
+Asked = ParamSpec("Asked")
+Answered = TypeVar("Answered")
 Known = TypeVar("Known", bound=msgspec.Struct)
 
 
@@ -31,6 +34,16 @@ class BookingStore(Generic[Known]):
         with self._lock:
             yield self.known
         self.on_change()
+
+    def alone(self, work: Callable[Asked, Answered]) -> Callable[Asked, Answered]:
+        """Keep others out while some work is done."""
+
+        @wraps(work)
+        def alone(*args: Asked.args, **kwargs: Asked.kwargs) -> Answered:
+            with self.exclusive():
+                return work(*args, **kwargs)
+
+        return alone
 
     def now(self) -> datetime:
         """Return the time, later than any it told before."""

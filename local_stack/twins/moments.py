@@ -56,5 +56,12 @@ def later(when: When, by: timedelta) -> When:
     return when + by
 
 
+def moved(when: When, by: timedelta) -> When:
+    """Move a time on its wall clock, a date as it is."""
+    if not isinstance(when, datetime):
+        return when + by
+    return out_of_gap((when.replace(tzinfo=None) + by).replace(tzinfo=when.tzinfo))
+
+
 def _date_of(when: When) -> date:
     return when.date() if isinstance(when, datetime) else when

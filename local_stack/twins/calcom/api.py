@@ -54,16 +54,9 @@ class Api:
             ("webhooks.delete", "DELETE", hook, self.delete_webhook),
         )
         return [
-            rest.route(name, method, PREFIX + path, self._alone(work))
+            rest.route(name, method, PREFIX + path, self._store.alone(work))
             for name, method, path, work in table
         ]
-
-    def _alone(self, work: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
-        def alone(call: Call) -> Answer:
-            with self._store.exclusive():
-                return work(call)
-
-        return alone
 
     def me(self, call: Call) -> Answer:
         user = self._store.known.users[call.who]

@@ -78,16 +78,9 @@ class Api:
             ("webhook_subscriptions.delete", "DELETE", hook, self.unsubscribe),
         )
         return [
-            rest.route(name, method, path, self._alone(work))
+            rest.route(name, method, path, self._store.alone(work))
             for name, method, path, work in table
         ]
-
-    def _alone(self, work: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
-        def alone(call: Call) -> Answer:
-            with self._store.exclusive():
-                return work(call)
-
-        return alone
 
     def me(self, call: Call) -> Answer:
         return _resource(user_body(self._store.user(call.who)))

@@ -2,12 +2,8 @@
 
 import base64
 import hashlib
-from datetime import UTC, datetime, timedelta, tzinfo
-from statistics import median
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-import icalendar
 
 from local_stack.twins.google.ics_shift import Shift
 from local_stack.twins.google.names import occurrence_id
@@ -15,9 +11,16 @@ from local_stack.twins.google.occurrences import differences, unchanged
 from local_stack.twins.google.state import CalendarState, EventRecord, Json
 from local_stack.twins.google.times import write_when
 from local_stack.twins.google.writer import Writer
-from local_stack.twins.moments import When, instant, later
+from local_stack.twins.ics_file import (
+    IcsFile,
+    address_of,
+    date_line,
+    dates_of,
+    is_cancelled,
+    listed,
+)
+from local_stack.twins.moments import When, later
 
-WEEK = timedelta(days=7)
 A_DAY = timedelta(days=1)
 RESPONSES = {
     "ACCEPTED": "accepted",
@@ -60,32 +63,21 @@ class Reading:
     ) -> None:
         self._writer = writer
         self._calendar = calendar
-        components: list[Any] = icalendar.Calendar.from_ical(source, multiple=True)
-        self._zone = self._file_zone(components) or ZoneInfo(calendar.time_zone)
-        events = [e for c in components for e in c.walk("VEVENT") if "DTSTART" in e]
-        self._plain = [event for event in events if "RECURRENCE-ID" not in event]
-        self._changed = [event for event in events if "RECURRENCE-ID" in event]
+        self._file = IcsFile(source, calendar.time_zone)
         self._shift = Shift(timedelta(0))
         self._ids: dict[str, str] = {}
 
     def move_around(self, now: datetime) -> None:
-        """Choose the number of weeks that puts the middle of the file at now."""
-        starts = [
-            instant(self._when(event["DTSTART"].dt), self._calendar.time_zone)
-            for event in [*self._plain, *self._changed]
-        ]
-        if starts:
-            middle = median(start.timestamp() for start in starts)
-            weeks = round((now.timestamp() - middle) / WEEK.total_seconds())
-            self._shift = Shift(WEEK * weeks)
+        """Move everything by the weeks that put the middle of the file at now."""
+        self._shift = Shift(self._file.way_to(now))
 
     def run(self) -> list[str]:
         ids = [
             self._import_plain(event)
-            for event in self._plain
-            if str(event.get("STATUS", "")).upper() != "CANCELLED"
+            for event in self._file.plain
+            if not is_cancelled(event)
         ]
-        return ids + [self._import_changed(event) for event in self._changed]
+        return ids + [self._import_changed(event) for event in self._file.changed]
 
     def _import_plain(self, event: Any) -> str:
         uid = str(event.get("UID", hashlib.sha256(event.to_ical()).hexdigest()))
@@ -103,7 +95,7 @@ class Reading:
         series_id = self._ids.get(uid) or _derived_id(self._calendar, uid)
         series = self._calendar.events.get(series_id)
         body = self._body(event, uid)
-        original = self._shift.when(self._when(event["RECURRENCE-ID"].dt))
+        original = self._shift.when(self._file.when(event["RECURRENCE-ID"].dt))
         if series is not None and series.series is not None:
             original = self._shift.nearest(series.series, original)
         event_id = occurrence_id(series_id, original)
@@ -155,58 +147,37 @@ class Reading:
         }
 
     def _span(self, event: Any) -> tuple[When, When]:
-        start = self._when(event["DTSTART"].dt, recurring="RRULE" in event)
+        start = self._file.when(event["DTSTART"].dt, recurring="RRULE" in event)
         if "DTEND" in event:
-            return start, self._when(event["DTEND"].dt, recurring="RRULE" in event)
+            return start, self._file.when(event["DTEND"].dt, recurring="RRULE" in event)
         if "DURATION" in event:
             return start, later(start, event["DURATION"].dt)
         return start, start if isinstance(start, datetime) else start + A_DAY
-
-    def _when(self, value: When, *, recurring: bool = False) -> When:
-        """Return a time in a zone that Google can name."""
-        if not isinstance(value, datetime):
-            return value
-        if value.tzinfo is None:
-            return value.replace(tzinfo=self._zone)
-        name = getattr(value.tzinfo, "key", None)
-        if name is not None and name != "UTC":
-            return value.astimezone(ZoneInfo(name))
-        # A single time in UTC is shown where the file is at home; a series in UTC
-        # has to stay there, because its rule does.
-        return value.astimezone(ZoneInfo("UTC") if recurring else self._zone)
 
     def _lines(self, event: Any) -> list[str]:
         lines = [
             f"{name}:{rule.to_ical().decode()}"
             for name in ("RRULE", "EXRULE")
-            for rule in _listed(event.get(name))
+            for rule in listed(event.get(name))
         ]
-        for name in ("RDATE", "EXDATE"):
-            for dates in _listed(event.get(name)):
-                lines += [self._date_line(name, value.dt) for value in dates.dts]
-        return lines
-
-    def _date_line(self, name: str, value: Any) -> str:
-        if isinstance(value, tuple):
-            value = value[0]
-        if isinstance(value, datetime):
-            when = self._when(value)
-            assert isinstance(when, datetime)  # noqa: S101 - a datetime stays one
-            return f"{name}:{when.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-        return f"{name};VALUE=DATE:{value:%Y%m%d}"
+        return lines + [
+            date_line(name, self._file.when(value))
+            for name in ("RDATE", "EXDATE")
+            for value in dates_of(event, name)
+        ]
 
     def _people(self, event: Any) -> Json:
         people: Json = {"organizer": {"email": self._calendar.id, "self": True}}
-        organizer = _address(event.get("ORGANIZER"))
+        organizer = address_of(event.get("ORGANIZER"))
         if organizer and organizer.lower() != self._calendar.id:
             people["organizer"] = {"email": organizer}
         attendees = [
-            self._attendee(attendee) for attendee in _listed(event.get("ATTENDEE"))
+            self._attendee(attendee) for attendee in listed(event.get("ATTENDEE"))
         ]
         return {**people, "attendees": attendees} if attendees else people
 
     def _attendee(self, attendee: Any) -> Json:
-        email = _address(attendee) or "unknown@example.invalid"
+        email = address_of(attendee) or "unknown@example.invalid"
         parameters = attendee.params
         said = RESPONSES.get(str(parameters.get("PARTSTAT", "")).upper(), "needsAction")
         person: Json = {"email": email, "responseStatus": said}
@@ -231,27 +202,7 @@ class Reading:
             self._ids[event_id] = event_id
         return event_id
 
-    def _file_zone(self, components: list[Any]) -> tzinfo | None:
-        for component in components:
-            try:
-                return ZoneInfo(str(component["X-WR-TIMEZONE"]))
-            except (KeyError, ValueError, ZoneInfoNotFoundError):
-                continue
-        return None
-
 
 def _derived_id(calendar: CalendarState, uid: str) -> str:
     digest = hashlib.blake2b(f"{calendar.id}\n{uid}".encode(), digest_size=15).digest()
     return base64.b32hexencode(digest).decode().lower()
-
-
-def _address(value: Any) -> str | None:
-    if value is None:
-        return None
-    return str(value).removeprefix("mailto:").removeprefix("MAILTO:") or None
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from local_stack.twins.google.state import CalendarState, Json
 from local_stack.twins.google.times import read_when, write_when
-from local_stack.twins.moments import When, length, out_of_gap
+from local_stack.twins.moments import When, length, moved
 from local_stack.twins.series import Series
 
 UNTIL = re.compile(r"UNTIL=(\d{8})(T\d{6}Z?)?")
@@ -28,11 +28,7 @@ class Shift:
 
     def when(self, when: When) -> When:
         """Move a time on its wall clock, a date as it is."""
-        if not isinstance(when, datetime):
-            return when + self.by
-        return out_of_gap(
-            (when.replace(tzinfo=None) + self.by).replace(tzinfo=when.tzinfo)
-        )
+        return moved(when, self.by)
 
     def series(self, body: Json, lines: list[str], calendar: CalendarState) -> Json:
         """Return start, end and recurrence of a series whose start has moved."""
@@ -44,11 +40,11 @@ class Shift:
         rules = [self._moved_until(line) for line in lines if "RULE" in line[:6]]
         if any(freq in rule for rule in rules for freq in ANOTHER_DAY):
             start = _first_by_rule(start, rules)
-        moved = Series(start, rules)
-        dates = [self._moved_date(line, moved) for line in lines if "DATE" in line[:6]]
+        series = Series(start, rules)
+        dates = [self._moved_date(line, series) for line in lines if "DATE" in line[:6]]
         return {
             "start": write_when(start, zone_name),
-            "end": write_when(_after(start, elapsed), zone_name),
+            "end": write_when(moved(start, elapsed), zone_name),
             "recurrence": rules + dates,
         }
 
@@ -63,10 +59,10 @@ class Shift:
         )
 
     def _moved_until(self, line: str) -> str:
-        def moved(match: re.Match[str]) -> str:
+        def until(match: re.Match[str]) -> str:
             return f"UNTIL={_read_date(match[1]) + self.by:%Y%m%d}{match[2] or ''}"
 
-        return UNTIL.sub(moved, line)
+        return UNTIL.sub(until, line)
 
     def _moved_date(self, line: str, series: Series) -> str:
         match = DATE_LINE.match(line)
@@ -88,15 +84,9 @@ def _first_by_rule(start: When, rules: list[str]) -> When:
     """Return the first start that the rules themselves give."""
     shifted = Series(start, rules)
     wall = shifted.wall(start)
-    by_rule = Series(_after(start, timedelta(days=-40)), rules)
+    by_rule = Series(moved(start, timedelta(days=-40)), rules)
     coming = by_rule.starts(wall + timedelta(days=400), wall)
     return next(coming, start)
-
-
-def _after(when: When, by: timedelta) -> When:
-    if isinstance(when, datetime):
-        return out_of_gap((when.replace(tzinfo=None) + by).replace(tzinfo=when.tzinfo))
-    return when + by
 
 
 def _read_date(text: str) -> date:

@@ -5,21 +5,24 @@ rule, and the pattern shown is none.
 """
 
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from statistics import median
+from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import icalendar
-
+from local_stack.twins.ics_file import (
+    IcsFile,
+    address_of,
+    date_line,
+    dates_of,
+    is_cancelled,
+    listed,
+)
 from local_stack.twins.microsoft.bodies import Times, read_fields
 from local_stack.twins.microsoft.recurrence import Inexpressible, pattern_of
 from local_stack.twins.microsoft.state import CalendarState, EventRecord, Json
 from local_stack.twins.microsoft.writer import Writer
-from local_stack.twins.moments import When, instant, later, out_of_gap, zone_of
+from local_stack.twins.moments import When, later, moved, zone_of
 from local_stack.twins.series import Series
 
-WEEK = timedelta(days=7)
 A_DAY = timedelta(days=1)
 SENSITIVITIES = {"PRIVATE": "private", "CONFIDENTIAL": "confidential"}
 
@@ -46,31 +49,21 @@ class Reading:
     ) -> None:
         self._writer = writer
         self._calendar = calendar
-        components: list[Any] = icalendar.Calendar.from_ical(source, multiple=True)
-        self._zone = _file_zone(components) or ZoneInfo(calendar.time_zone)
-        events = [e for c in components for e in c.walk("VEVENT") if "DTSTART" in e]
-        self._plain = [event for event in events if "RECURRENCE-ID" not in event]
-        self._changed = [event for event in events if "RECURRENCE-ID" in event]
+        self._file = IcsFile(source, calendar.time_zone)
         self._by = timedelta(0)
         self._made: dict[str, EventRecord] = {}
 
     def move_around(self, now: datetime) -> None:
-        """Choose the number of weeks that puts the middle of the file at now."""
-        starts = [
-            instant(self._when(event["DTSTART"].dt), self._calendar.time_zone)
-            for event in [*self._plain, *self._changed]
-        ]
-        if starts:
-            middle = median(start.timestamp() for start in starts)
-            self._by = WEEK * round((now.timestamp() - middle) / WEEK.total_seconds())
+        """Move everything by the weeks that put the middle of the file at now."""
+        self._by = self._file.way_to(now)
 
     def run(self) -> list[EventRecord]:
         plain = [
             self._import_plain(event)
-            for event in self._plain
-            if str(event.get("STATUS", "")).upper() != "CANCELLED"
+            for event in self._file.plain
+            if not is_cancelled(event)
         ]
-        return plain + [self._import_changed(event) for event in self._changed]
+        return plain + [self._import_changed(event) for event in self._file.changed]
 
     def _import_plain(self, event: Any) -> EventRecord:
         times, lines = self._times(event), self._lines(event)
@@ -89,7 +82,7 @@ class Reading:
         master = self._made.get(str(event.get("UID", "")))
         original = self._when(event["RECURRENCE-ID"].dt)
         times, fields = self._times(event), self._fields(event)
-        cancelled = str(event.get("STATUS", "")).upper() == "CANCELLED"
+        cancelled = is_cancelled(event)
         if master is None or master.series is None or not master.series.has(original):
             # Of a series that is not in the file, or at no occurrence: on its own.
             record = EventRecord(fields, times.start, times.end, times.zone)
@@ -109,10 +102,10 @@ class Reading:
     def _fields(self, event: Any) -> Json:
         attendees = [
             {"emailAddress": {"address": address, "name": one.params.get("CN")}}
-            for one in _listed(event.get("ATTENDEE"))
-            if (address := _address(one))
+            for one in listed(event.get("ATTENDEE"))
+            if (address := address_of(one))
         ]
-        organizer = _address(event.get("ORGANIZER"))
+        organizer = address_of(event.get("ORGANIZER"))
         is_ours = organizer is None or organizer.lower() == self._calendar.owner
         text = str(event.get("DESCRIPTION", ""))
         given: Json = {
@@ -147,70 +140,30 @@ class Reading:
 
     def _when(self, value: When, *, recurring: bool = False) -> When:
         """Return a time in a zone that has a name, moved to where the file goes."""
-        if not isinstance(value, datetime):
-            return value + self._by
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=self._zone)
-        name = getattr(value.tzinfo, "key", None)
-        if name is not None and name != "UTC":
-            value = value.astimezone(ZoneInfo(name))
-        else:
-            # A series in UTC has to stay there, because its rule does.
-            value = value.astimezone(ZoneInfo("UTC") if recurring else self._zone)
-        moved = value.replace(tzinfo=None) + self._by
-        return out_of_gap(moved.replace(tzinfo=value.tzinfo))
+        return moved(self._file.when(value, recurring=recurring), self._by)
 
     def _lines(self, event: Any) -> list[str]:
         if "RRULE" not in event and "RDATE" not in event:
             return []
-        lines = [f"RRULE:{self._moved(rule)}" for rule in _listed(event.get("RRULE"))]
-        for dates in _listed(event.get("RDATE")):
-            lines += [self._date_line("RDATE", value.dt) for value in dates.dts]
-        return lines
+        lines = [f"RRULE:{self._moved(rule)}" for rule in listed(event.get("RRULE"))]
+        added = dates_of(event, "RDATE")
+        return lines + [date_line("RDATE", self._when(value)) for value in added]
 
     def _left_out(self, event: Any, series: Series) -> list[When]:
         """Return the deleted occurrences; a bare date means the one of that day."""
         found: list[When] = []
-        for dates in _listed(event.get("EXDATE")):
-            for value in dates.dts:
-                when = self._when(value.dt)
-                if series.zone is not None and not isinstance(when, datetime):
-                    at = series.wall(series.start).time()
-                    when = datetime.combine(when, at, series.zone)
-                original = series.find(when)
-                if original is not None:
-                    found.append(original)
+        for value in dates_of(event, "EXDATE"):
+            when = self._when(value)
+            if series.zone is not None and not isinstance(when, datetime):
+                at = series.wall(series.start).time()
+                when = datetime.combine(when, at, series.zone)
+            original = series.find(when)
+            if original is not None:
+                found.append(original)
         return found
 
     def _moved(self, rule: Any) -> str:
         if "UNTIL" in rule:
             rule = rule.copy()
-            rule["UNTIL"] = [until + self._by for until in _listed(rule["UNTIL"])]
+            rule["UNTIL"] = [until + self._by for until in listed(rule["UNTIL"])]
         return str(rule.to_ical().decode())
-
-    def _date_line(self, name: str, value: Any) -> str:
-        when: date = self._when(value[0] if isinstance(value, tuple) else value)
-        if isinstance(when, datetime):
-            return f"{name}:{when.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-        return f"{name};VALUE=DATE:{when:%Y%m%d}"
-
-
-def _file_zone(components: list[Any]) -> tzinfo | None:
-    for component in components:
-        try:
-            return ZoneInfo(str(component["X-WR-TIMEZONE"]))
-        except (KeyError, ValueError, ZoneInfoNotFoundError):
-            continue
-    return None
-
-
-def _address(value: Any) -> str | None:
-    if value is None:
-        return None
-    return str(value).removeprefix("mailto:").removeprefix("MAILTO:") or None
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
