@@ -88,7 +88,13 @@ comment on function sync.bookings_calendar(uuid) is
 
 -- What a booking says, in the words of a meeting.
 
-create function sync.booking_status(p_state text, p_phase text, p_no_show boolean)
+-- `ended` is told of a key, and a booking that is moved has another key: it starts afresh. Older
+-- payloads keep the key. So what has ended counts only once its time is over, as it is now: a
+-- booking that was put off is to come again, whichever was heard first.
+
+create function sync.booking_status(
+  p_state text, p_phase text, p_no_show boolean, p_is_over boolean
+)
 returns text
 language sql
 immutable
@@ -97,12 +103,13 @@ as $$
   select case
     when p_no_show then 'no_show'
     when p_state in ('cancelled', 'rejected') then 'cancelled'
-    when p_phase = 'ended' then 'completed'
+    when p_phase = 'ended' then case when p_is_over then 'completed' else 'confirmed' end
     when p_state = 'pending' then 'tentative'
     else 'confirmed'
   end
 $$;
-comment on function sync.booking_status(text, text, boolean) is 'The status that a booking gives its meeting.';
+comment on function sync.booking_status(text, text, boolean, boolean) is
+'The status that a booking gives its meeting; p_is_over: its end is past.';
 
 create function sync.booking_metadata(p_provider text, p_booking sync.joined_booking)
 returns jsonb
@@ -183,7 +190,10 @@ begin
     select
       one.place, one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id,
       one.state, one.as_of, one.fields, told.*,
-      sync.booking_status(one.state, one.phase, one.no_show) as meeting_status,
+      sync.booking_status(
+        one.state, one.phase, one.no_show,
+        coalesce(told.ends_at, told.starts_at) <= (p_batch).now_at
+      ) as meeting_status,
       sync.booking_metadata(p_provider, row(
         one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id, one.state,
         one.phase, one.no_show, one.version, one.as_of,

@@ -1,34 +1,32 @@
 -- The pipeline: where each client stands, and when they were and will be met.
 --
--- What happens to meetings moves their client, by the organization's rules:
+-- While a stage is the rules', it follows from the client's meetings as they stand and from the
+-- organization's rules, and from nothing else: not from when or in which order anybody heard of
+-- what. The meetings are walked in the order of their ends, beginning at the stage `new`. Of each,
+-- first it was booked, then something became of it, and each time a rule may move the client:
 --
---   booked      a meeting that is still to come stands now: it was made, confirmed, given a client
---   met         a meeting is completed: its time is over (task `advance`), or somebody says so
---   cancelled   a meeting is cancelled, and the client has no other one to come
+--   booked      it stands, or stood; all that are still to come are one booking, the last step
+--   met         it is completed, or stands and is over, which the task `advance` will complete
 --   no_show     somebody did not come
+--   cancelled   it is cancelled; counts only while no other one is to come
 --
--- A statement only notes what it did to meetings. Once a transaction, as the last thing before it
--- commits, what was noted is looked at as a whole and written: whatever a page of events and a
--- user do at the same time, they lock rows of the pipeline in one order and for a moment only,
--- and a meeting that is cancelled and made anew is no cancellation. So within a transaction the
--- pipeline is that of before.
-
-create type sync.happening as (client_id uuid, kind text, at timestamptz);
-comment on type sync.happening is 'What happened to a client, and when.';
+-- A statement only notes whose meetings it changed. Once a transaction, as the last thing before
+-- it commits, their places are worked out and written: whatever a page of events and a user do at
+-- the same time, they lock rows of the pipeline in one order and for a moment only. So within a
+-- transaction the pipeline is that of before.
 
 create unlogged table sync.pipeline_news (
   transaction_id xid8 not null default pg_current_xact_id(),
   place bigint generated always as identity,
   clients uuid[],
-  happenings sync.happening[],
   advance_at timestamptz,
   put_off uuid[],
   primary key (transaction_id, place)
 );
 comment on table sync.pipeline_news is
 'What statements of transactions under way did to meetings and clients. Emptied before each of them commits.';
-comment on column sync.pipeline_news.clients is 'Whose meetings were changed.';
-comment on column sync.pipeline_news.advance_at is 'When the first of the changed meetings is over.';
+comment on column sync.pipeline_news.clients is 'Whose place may be another now.';
+comment on column sync.pipeline_news.advance_at is 'When the task advance has to run at the latest: the first of the changed meetings is over.';
 comment on column sync.pipeline_news.put_off is 'Completed meetings that were over, and were moved to a time to come.';
 alter table sync.pipeline_news enable row level security;
 grant select, insert, delete on sync.pipeline_news to sync_engine;
@@ -41,35 +39,20 @@ language plpgsql
 security definer -- users have no right on what is noted
 set search_path = ''
 as $$
-declare
-  v_now timestamptz := sync.clock();
 begin
-  insert into sync.pipeline_news (clients, happenings, advance_at)
+  insert into sync.pipeline_news (clients, advance_at)
   select
-    array_agg(distinct told.client_id) filter (where told.client_id is not null),
-    array_agg((told.client_id, told.kind, told.at)::sync.happening)
-    filter (where told.client_id is not null and told.kind is not null),
-    min(told.ends_at) filter (where told.status in ('scheduled', 'confirmed'))
-  from (
-    select
-      meeting.client_id, meeting.status, meeting.ends_at,
-      case
-        when meeting.status in ('scheduled', 'confirmed') and meeting.ends_at > v_now then 'booked'
-        when meeting.status = 'completed' then 'met'
-        when meeting.status in ('cancelled', 'no_show') then meeting.status
-      end as kind,
-      -- What was over before we heard of it, happened then.
-      least(meeting.ends_at, v_now) as at
-    from new_rows as meeting
-    where meeting.merged_into is null and meeting.deleted_at is null
-      and (meeting.client_id is not null or meeting.status in ('scheduled', 'confirmed'))
-  ) as told
+    array_agg(distinct meeting.client_id) filter (where meeting.client_id is not null),
+    min(meeting.ends_at) filter (where meeting.status in ('scheduled', 'confirmed'))
+  from new_rows as meeting
+  where meeting.merged_into is null and meeting.deleted_at is null
+    and (meeting.client_id is not null or meeting.status in ('scheduled', 'confirmed'))
   having count(*) > 0;
   return null;
 end;
 $$;
 comment on function sync.note_meetings_inserted() is
-'Statement trigger: notes for the pipeline what new meetings mean for their clients.';
+'Statement trigger: notes for the pipeline whose meetings are new.';
 revoke all on function sync.note_meetings_inserted() from public;
 
 create function sync.note_meetings_updated()
@@ -82,14 +65,12 @@ as $$
 declare
   v_now timestamptz := sync.clock();
 begin
+  insert into sync.pipeline_news (clients, advance_at, put_off)
   with changed as materialized (
     select
-      new_row.id, new_row.client_id, old_row.client_id as old_client_id, new_row.status, new_row.ends_at,
-      new_row.merged_into is null and new_row.deleted_at is null as lives,
-      -- Whether this client had it, in this state, before.
-      old_row.client_id is not distinct from new_row.client_id
-      and old_row.merged_into is null and old_row.deleted_at is null as was_theirs,
-      old_row.status as old_status,
+      new_row.id, new_row.client_id, old_row.client_id as old_client_id, new_row.ends_at,
+      new_row.status in ('scheduled', 'confirmed') and new_row.merged_into is null
+      and new_row.deleted_at is null as stands,
       new_row.status = 'completed' and old_row.status = 'completed'
       and old_row.ends_at <= v_now and new_row.ends_at > v_now as is_put_off
     from new_rows as new_row
@@ -101,52 +82,27 @@ begin
       old_row.client_id, old_row.status, old_row.starts_at, old_row.ends_at, old_row.merged_into,
       old_row.deleted_at
     )
-  ),
-
-  told as (
-    select
-      changed.id, changed.client_id, changed.old_client_id, changed.lives, changed.status,
-      changed.ends_at, changed.is_put_off,
-      case
-        when not changed.lives or changed.client_id is null then null
-        when changed.status in ('scheduled', 'confirmed') then case
-          when changed.ends_at > v_now
-            and not (changed.was_theirs and changed.old_status in ('scheduled', 'confirmed'))
-            then 'booked'
-        end
-        when changed.was_theirs and changed.status = changed.old_status then null
-        when changed.status = 'completed' then 'met'
-        when changed.status in ('cancelled', 'no_show') then changed.status
-      end as kind,
-      case
-        when changed.status <> 'completed' and changed.status <> changed.old_status then v_now
-        else least(changed.ends_at, v_now)
-      end as at
-    from changed
   )
 
-  insert into sync.pipeline_news (clients, happenings, advance_at, put_off)
   select
     (
       select array_agg(distinct whose.client_id)
       from (
-        select told.client_id from told
+        select changed.client_id from changed
         union all
-        select told.old_client_id from told
+        select changed.old_client_id from changed
       ) as whose
       where whose.client_id is not null
     ),
-    array_agg((told.client_id, told.kind, told.at)::sync.happening)
-    filter (where told.kind is not null),
-    min(told.ends_at) filter (where told.lives and told.status in ('scheduled', 'confirmed')),
-    array_agg(told.id) filter (where told.is_put_off)
-  from told
+    min(changed.ends_at) filter (where changed.stands),
+    array_agg(changed.id) filter (where changed.is_put_off)
+  from changed
   having count(*) > 0;
   return null;
 end;
 $$;
 comment on function sync.note_meetings_updated() is
-'Statement trigger: notes for the pipeline what changed meetings mean for their clients. A new title means nothing.';
+'Statement trigger: notes for the pipeline whose meetings changed. A new title means nothing.';
 revoke all on function sync.note_meetings_updated() from public;
 
 create function sync.note_meetings_deleted()
@@ -197,9 +153,56 @@ create trigger clients_pipeline_inserted after insert on public.clients
 referencing new table as new_rows
 for each statement execute function sync.note_clients_inserted();
 
+create function sync.note_stage_handed_back()
+returns trigger
+language plpgsql
+security definer -- as note_meetings_inserted
+set search_path = ''
+as $$
+begin
+  insert into sync.pipeline_news (clients) values (array[new.client_id]);
+  return null;
+end;
+$$;
+comment on function sync.note_stage_handed_back() is
+'Row trigger on pipeline: a client whom a user gives back to the rules stands where the rules say, as this commits.';
+revoke all on function sync.note_stage_handed_back() from public;
+
+create trigger pipeline_stage_handed_back after update of stage on public.pipeline
+for each row when (current_user <> 'sync_engine' and new.stage_set_by = 'rule')
+execute function sync.note_stage_handed_back();
+
 -- Writing, once a transaction.
 
-create function sync.write_pipeline(p_clients uuid[], p_happenings sync.happening[])
+create function sync.stage_after(p_rules jsonb, p_became text[])
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_stage text := 'new';
+  v_became text;
+begin
+  foreach v_became in array p_became loop
+    v_stage := coalesce(
+      p_rules #>> array['booked', 'from', v_stage], p_rules #>> '{booked,any}', v_stage
+    );
+    if v_became <> 'booked' then
+      v_stage := coalesce(
+        p_rules #>> array[v_became, 'from', v_stage], p_rules #>> array[v_became, 'any'], v_stage
+      );
+    end if;
+  end loop;
+  return v_stage;
+end;
+$$;
+comment on function sync.stage_after(jsonb, text[]) is
+'Where the rules, {happening: {any: stage, from: {stage: stage}}}, take somebody whose meetings became this, each of which was booked before.';
+revoke all on function sync.stage_after(jsonb, text[]) from public;
+grant execute on function sync.stage_after(jsonb, text[]) to sync_engine;
+
+create function sync.write_pipeline(p_clients uuid[])
 returns timestamptz
 language plpgsql
 set search_path = ''
@@ -216,112 +219,175 @@ begin
   order by place.client_id
   for no key update;
 
-  with recursive state as materialized (
+  with state as materialized (
     select
-      client.id as client_id, client.organization_id, coalesce(place.stage, 'new') as stage,
-      coalesce(place.stage_set_by, 'rule') as stage_set_by,
-      coalesce(place.stage_set_at, v_now) as stage_set_at
+      client.id as client_id, client.organization_id, place.stage, place.stage_set_at,
+      place.last_meeting_at, place.next_meeting_at, place.client_id is null as is_missing,
+      coalesce(place.stage_set_by = 'user', false) as is_users
     from public.clients as client
     left join public.pipeline as place
       on place.client_id = any (p_clients) and place.client_id = client.id
     where client.id = any (p_clients)
   ),
 
-  -- A tentative meeting is to come, but once its time is over nobody knows that it took place.
-  times as materialized (
+  -- resets: what takes everybody to one stage, wherever they stood.
+  rules as materialized (
     select
-      meeting.client_id,
-      max(meeting.starts_at) filter (
-        where meeting.status = 'completed' -- before its time, too: they have met
-          or (meeting.starts_at <= v_now and meeting.status in ('scheduled', 'confirmed'))
-      ) as last_at,
-      min(meeting.starts_at) filter (
-        where meeting.starts_at > v_now
-          and meeting.status in ('scheduled', 'confirmed', 'tentative')
-      ) as next_at
-    from public.meetings as meeting
-    where meeting.client_id = any (p_clients) and meeting.merged_into is null
-      and meeting.deleted_at is null
-    group by meeting.client_id
-  ),
-
-  -- A series booked at once is one booking.
-  step as materialized (
-    select
-      happened.client_id, happened.kind, happened.at,
-      row_number() over (
-        partition by happened.client_id
-        order by
-          happened.at,
-          array_position(array['cancelled', 'no_show', 'met', 'booked'], happened.kind)
-      ) as place
+      rule.organization_id,
+      jsonb_object_agg(rule.happening, rule.stages) as stages,
+      array_agg(rule.happening) filter (where rule.is_reset) as resets
     from (
-      select told.client_id, told.kind, max(told.at) as at
-      from unnest(p_happenings) as told
-      group by told.client_id, told.kind
-    ) as happened
-    left join times on times.client_id = happened.client_id
-    where happened.kind <> 'cancelled' or times.next_at is null
+      select
+        known.organization_id, known.happening,
+        jsonb_build_object(
+          'any', min(known.to_stage) filter (where known.from_stage is null),
+          'from', jsonb_object_agg(known.from_stage, known.to_stage)
+          filter (where known.from_stage is not null)
+        ) as stages,
+        bool_and(known.from_stage is null) as is_reset
+      from public.pipeline_rules as known
+      where known.organization_id = any (array(select distinct state.organization_id from state))
+      group by known.organization_id, known.happening
+    ) as rule
+    group by rule.organization_id
   ),
 
-  rule as materialized (
-    select known.organization_id, known.happening, known.from_stage, known.to_stage
-    from public.pipeline_rules as known
-    where known.organization_id = any (array(select state.organization_id from state))
-  ),
-
-  walk as (
-    select state.*, 0::bigint as place from state
-    union all
+  life as materialized (
     select
-      walk.client_id, walk.organization_id,
-      case when may.move then next_stage.name else walk.stage end,
-      walk.stage_set_by,
-      case when may.move then step.at else walk.stage_set_at end,
-      step.place
-    from walk
-    join step on step.client_id = walk.client_id and step.place = walk.place + 1
-    left join rule as exact
-      on exact.organization_id = walk.organization_id and exact.happening = step.kind
-      and exact.from_stage = walk.stage
-    left join rule as general
-      on general.organization_id = walk.organization_id and general.happening = step.kind
-      and general.from_stage is null
-    cross join lateral (select coalesce(exact.to_stage, general.to_stage) as name) as next_stage
+      state.*, summed.last_at, summed.next_at,
+      coalesce(summed.is_booked, false) as is_booked,
+      coalesce(summed.is_booked or summed.is_asked_for, false) as is_awaited,
+      -- Where it ends in a reset, that alone counts.
+      case
+        when summed.is_booked and 'booked' = any (rules.resets) and not state.is_users
+          then rules.stages #>> '{booked,any}'
+      end as booked_to,
+      case
+        when not summed.is_booked
+          then least(v_now, greatest(summed.met_at, summed.missed_at, called_off.at))
+        else v_now
+      end as at,
+      -- What was before the last one need not be walked.
+      coalesce(
+        greatest(
+          case when rules.resets && array['booked', 'met'] then summed.met_at end,
+          case when rules.resets && array['booked', 'no_show'] then summed.missed_at end,
+          case when rules.resets && array['booked', 'cancelled'] then called_off.at end
+        ),
+        '-infinity'
+      ) as walk_from
+    from state
+    left join (
+      -- A tentative meeting is to come, but once its time is over nobody knows that it took place.
+      select
+        meeting.client_id,
+        max(meeting.starts_at) filter (
+          where meeting.status = 'completed' -- before its time, too: they have met
+            or (meeting.starts_at <= v_now and meeting.status in ('scheduled', 'confirmed'))
+        ) as last_at,
+        min(meeting.starts_at) filter (
+          where meeting.starts_at > v_now
+            and meeting.status in ('scheduled', 'confirmed', 'tentative')
+        ) as next_at,
+        bool_or(meeting.ends_at > v_now and meeting.status in ('scheduled', 'confirmed'))
+          as is_booked,
+        bool_or(meeting.starts_at > v_now and meeting.status = 'tentative') as is_asked_for,
+        max(meeting.ends_at) filter (
+          where meeting.status = 'completed'
+            or (meeting.ends_at <= v_now and meeting.status in ('scheduled', 'confirmed'))
+        ) as met_at,
+        max(meeting.ends_at) filter (where meeting.status = 'no_show') as missed_at,
+        max(meeting.ends_at) filter (where meeting.status = 'cancelled') as cancelled_at
+      from public.meetings as meeting
+      where meeting.client_id = any (p_clients) and meeting.merged_into is null
+        and meeting.deleted_at is null
+      group by meeting.client_id
+    ) as summed on summed.client_id = state.client_id
+    left join rules on rules.organization_id = state.organization_id
     cross join lateral (
       select
-        next_stage.name <> walk.stage and walk.stage_set_by = 'rule'
-        -- What happened before the last move, and is heard of only now, moves nobody back.
-        and (walk.stage = 'new' or step.at >= walk.stage_set_at) is true as move
-    ) as may
+        case when not (summed.is_booked or summed.is_asked_for) then summed.cancelled_at end as at
+    ) as called_off
   ),
 
-  moved as (
-    select distinct on (walk.client_id) walk.*
-    from walk
-    order by walk.client_id, walk.place desc
+  walked as (
+    select
+      step.client_id,
+      array_agg(
+        step.became
+        order by step.ends_at, step.starts_at, step.became = 'met', step.became = 'no_show'
+      ) as became
+    from (
+      select
+        meeting.client_id, meeting.starts_at, meeting.ends_at,
+        case
+          when meeting.status = 'no_show' then 'no_show'
+          when meeting.status = 'cancelled' and not life.is_awaited then 'cancelled'
+          when meeting.status = 'completed' then 'met'
+          when meeting.status in ('scheduled', 'confirmed') and meeting.ends_at <= v_now then 'met'
+        end as became
+      from public.meetings as meeting
+      join life on life.client_id = meeting.client_id
+      where meeting.client_id = any (array(
+          select walking.client_id from life as walking
+          where not walking.is_users and walking.booked_to is null
+        ))
+        and meeting.ends_at >= life.walk_from and meeting.merged_into is null
+        and meeting.deleted_at is null
+    ) as step
+    where step.became is not null
+    group by step.client_id
+  ),
+
+  way as materialized (
+    select
+      life.client_id, life.organization_id,
+      coalesce(walked.became, '{}')
+      || case when life.is_booked then array['booked'] else '{}' end as became
+    from life
+    left join walked on walked.client_id = life.client_id
+    where not life.is_users and life.booked_to is null
+  ),
+
+  -- Most of many went the same way: each way is followed once.
+  goal as (
+    select
+      each_way.organization_id, each_way.became,
+      sync.stage_after(rules.stages, each_way.became) as stage
+    from (select distinct way.organization_id, way.became from way) as each_way
+    left join rules on rules.organization_id = each_way.organization_id
+  ),
+
+  told as (
+    select
+      life.client_id, life.organization_id, stands_at.stage,
+      case when stands_at.stage = life.stage then life.stage_set_at else life.at end
+        as stage_set_at,
+      life.last_at, life.next_at
+    from life
+    left join way on way.client_id = life.client_id
+    left join goal on goal.organization_id = way.organization_id and goal.became = way.became
+    cross join lateral (
+      select coalesce(life.booked_to, goal.stage, life.stage) as stage
+    ) as stands_at
+    where life.is_missing
+      or (stands_at.stage, life.last_at, life.next_at)
+      is distinct from (life.stage, life.last_meeting_at, life.next_meeting_at)
   ),
 
   written as (
     insert into public.pipeline as known (
-      client_id, organization_id, stage, stage_set_by, stage_set_at, last_meeting_at,
-      next_meeting_at
+      client_id, organization_id, stage, stage_set_at, last_meeting_at, next_meeting_at
     )
     select
-      moved.client_id, moved.organization_id, moved.stage, moved.stage_set_by,
-      moved.stage_set_at, times.last_at, times.next_at
-    from moved
-    left join times on times.client_id = moved.client_id
-    order by moved.client_id
+      told.client_id, told.organization_id, told.stage, told.stage_set_at, told.last_at,
+      told.next_at
+    from told
+    order by told.client_id
     on conflict (client_id) do update
     set
       stage = excluded.stage, stage_set_at = excluded.stage_set_at,
       last_meeting_at = excluded.last_meeting_at, next_meeting_at = excluded.next_meeting_at
-    where (
-      known.stage, known.stage_set_at, known.last_meeting_at, known.next_meeting_at
-    ) is distinct from (
-      excluded.stage, excluded.stage_set_at, excluded.last_meeting_at, excluded.next_meeting_at
-    )
     returning known.next_meeting_at
   )
 
@@ -329,251 +395,7 @@ begin
   return v_next;
 end;
 $$;
-comment on function sync.write_pipeline(uuid[], sync.happening[]) is
+comment on function sync.write_pipeline(uuid[]) is
 'Brings clients'' stage, last and next meeting up to date; what is so already is not written. Returns the first next meeting written.';
-revoke all on function sync.write_pipeline(uuid[], sync.happening[]) from public;
-grant execute on function sync.write_pipeline(uuid[], sync.happening[]) to sync_engine;
-
--- Asking for the task `advance`, which every meeting's start and end needs: the one row of it must
--- not be what all writers queue for. So the row is read without a lock, and touched only where it
--- is too late. What makes that safe is a lock that all share until they commit, and that a run of
--- `advance` must get alone before it trusts what it sees.
-
-create function sync.request_advance(p_at timestamptz)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_at timestamptz := greatest(p_at, sync.clock());
-begin
-  perform pg_advisory_xact_lock_shared(hashtext('supacal'), hashtext('advance'));
-  if p_at is null or exists (
-    select 1 from sync.tasks as task
-    where task.subject_id = '00000000-0000-0000-0000-000000000000' and task.kind = 'advance'
-      and case when task.lease is null then task.run_at else task.again_at end <= v_at
-  ) then
-    return;
-  end if;
-  perform sync.request_task(
-    'advance', '00000000-0000-0000-0000-000000000000', null, 2::smallint, v_at
-  );
-end;
-$$;
-comment on function sync.request_advance(timestamptz) is
-'Asks that the task advance runs no later than this; in the last step of a transaction.';
-revoke all on function sync.request_advance(timestamptz) from public;
-grant execute on function sync.request_advance(timestamptz) to sync_engine;
-grant select (kind, subject_id, run_at, lease, again_at) on sync.tasks to sync_engine;
-
--- What time completed and somebody puts off is to come again. What a person or a booking completed
--- is not: history tells.
-
-create function sync.reopen_meetings(p_meetings uuid[])
-returns void
-language sql
-set search_path = ''
-as $$
-  update public.meetings as meeting
-  set status = last.was, version = meeting.version + 1
-  from (
-    select distinct on (history.meeting_id)
-      history.meeting_id, history.side, history.changes #>> '{status,from}' as was
-    from public.meeting_history as history
-    where history.meeting_id = any (p_meetings) and history.changes ? 'status'
-    order by history.meeting_id, history.id desc
-  ) as last
-  where meeting.id = any (p_meetings) and meeting.id = last.meeting_id
-    and meeting.status = 'completed' and last.side = 'engine'
-    and last.was in ('scheduled', 'confirmed')
-$$;
-comment on function sync.reopen_meetings(uuid[]) is
-'Gives completed meetings that were put off the status they had before their time was over, unless it was not time that completed them.';
-revoke all on function sync.reopen_meetings(uuid[]) from public;
-grant execute on function sync.reopen_meetings(uuid[]) to sync_engine;
-grant select on public.meeting_history to sync_engine;
-
-create function sync.settle_pipeline()
-returns trigger
-language plpgsql
-security definer -- owned by sync_engine: a stage that it sets is no user's
-set search_path = ''
-as $$
-declare
-  v_clients uuid[];
-  v_happenings sync.happening[];
-  v_advance_at timestamptz;
-  v_next timestamptz;
-  v_put_off uuid[];
-begin
-  with taken as (
-    delete from sync.pipeline_news as news
-    where news.transaction_id = pg_current_xact_id()
-    returning news.clients, news.happenings, news.advance_at, news.put_off
-  )
-
-  select
-    (
-      select array_agg(distinct whose.client_id)
-      from taken cross join lateral unnest(taken.clients) as whose (client_id)
-    ),
-    (
-      select array_agg((told.client_id, told.kind, told.at)::sync.happening)
-      from taken cross join lateral unnest(taken.happenings) as told
-    ),
-    (select min(taken.advance_at) from taken),
-    (
-      select array_agg(whose.meeting_id)
-      from taken cross join lateral unnest(taken.put_off) as whose (meeting_id)
-    )
-  into v_clients, v_happenings, v_advance_at, v_put_off;
-
-  if v_put_off is not null then
-    perform sync.reopen_meetings(v_put_off); -- which is noted, and settled after this
-  end if;
-
-  if v_clients is not null then
-    v_next := sync.write_pipeline(v_clients, v_happenings);
-  end if;
-  if v_next is not null or v_advance_at is not null then
-    perform sync.request_advance(least(v_next, v_advance_at));
-  end if;
-  return null;
-end;
-$$;
-comment on function sync.settle_pipeline() is
-'Deferred trigger: before a transaction commits, writes into the pipeline what it did to meetings. The first of its notes settles all.';
-
-create constraint trigger pipeline_news_settled after insert on sync.pipeline_news
-deferrable initially deferred
-for each row execute function sync.settle_pipeline();
-
--- What only time does.
-
-create function sync.advance(p_task_id bigint, p_lease uuid, p_limit integer default 5000)
-returns table (completed integer, moved integer, next_at timestamptz)
-language plpgsql
-security definer -- owned by sync_engine: users' triggers know its writes by that
-set search_path = ''
-set enable_nestloop = off -- as sync.write_pipeline
-as $$
-#variable_conflict use_column
-declare
-  v_now timestamptz := sync.clock();
-  v_over uuid[];
-  v_begun uuid[];
-  v_completed integer := 0;
-  v_next timestamptz;
-begin
-  perform sync.hold_task(p_task_id, p_lease);
-  v_over := array(
-    select meeting.id from public.meetings as meeting
-    where meeting.status in ('scheduled', 'confirmed') and meeting.merged_into is null
-      and meeting.deleted_at is null and meeting.ends_at <= v_now
-    order by meeting.ends_at
-    limit p_limit
-  );
-  if v_over <> '{}' then
-    with held as materialized (
-      select meeting.id from public.meetings as meeting
-      where meeting.id = any (v_over) and meeting.status in ('scheduled', 'confirmed')
-        and meeting.merged_into is null and meeting.deleted_at is null
-        and meeting.ends_at <= v_now
-      order by meeting.id
-      -- Whoever edits one for long must not hold up time for all.
-      for no key update skip locked
-    )
-
-    update public.meetings as meeting
-    set status = 'completed', version = meeting.version + 1
-    from held
-    where meeting.id = any (v_over) and meeting.id = held.id;
-    get diagnostics v_completed = row_count;
-  end if;
-
-  v_begun := array(
-    select place.client_id from public.pipeline as place
-    where place.next_meeting_at <= v_now
-    order by place.next_meeting_at
-    limit p_limit
-  );
-  if v_begun <> '{}' then
-    insert into sync.pipeline_news (clients) values (v_begun);
-  end if;
-  -- Now and not at the commit: what comes next is read from what this writes.
-  set constraints sync.pipeline_news_settled immediate;
-  set constraints sync.pipeline_news_settled deferred;
-
-  if cardinality(v_over) >= p_limit or cardinality(v_begun) >= p_limit then
-    return query select v_completed, cardinality(v_begun), v_now;
-    return;
-  end if;
-  if not pg_try_advisory_xact_lock(hashtext('supacal'), hashtext('advance')) then
-    -- Somebody is about to commit what is not seen yet.
-    v_next := v_now + interval '1 second';
-  end if;
-  select least(
-    v_next,
-    (
-      select min(meeting.ends_at) from public.meetings as meeting
-      where meeting.status in ('scheduled', 'confirmed') and meeting.merged_into is null
-        and meeting.deleted_at is null
-    ),
-    (select min(place.next_meeting_at) from public.pipeline as place)
-  )
-  into v_next;
-  -- What was locked is tried again in a second.
-  return query select
-    v_completed, cardinality(v_begun),
-    case when v_next <= v_now then v_now + interval '1 second' else v_next end;
-end;
-$$;
-comment on function sync.advance(bigint, uuid, integer) is
-'Completes meetings that are over, moves next meetings that have begun, at most p_limit of each; next_at = when the next one ends or begins. CS001 where a later lease holds the task.';
-revoke all on function sync.settle_pipeline() from public;
-revoke all on function sync.advance(bigint, uuid, integer) from public;
-grant execute on function sync.advance(bigint, uuid, integer) to sync_worker;
-
-grant create on schema sync to sync_engine; -- owning a function there needs it, for a moment
-alter function sync.settle_pipeline() owner to sync_engine;
-alter function sync.advance(bigint, uuid, integer) owner to sync_engine;
-revoke create on schema sync from sync_engine;
-
-select sync.request_task(
-  'advance', '00000000-0000-0000-0000-000000000000', null, 2::smallint, now()
-);
-
--- Rules to begin with: useful as they are, and the organization's to change.
-
-create function sync.seed_pipeline_rules()
-returns trigger
-language plpgsql
-security definer -- whoever makes an organization has no rules yet to be admin of
-set search_path = ''
-as $$
-begin
-  insert into public.pipeline_rules (organization_id, happening, to_stage)
-  select organization.id, happening.name, happening.name
-  from new_rows as organization
-  cross join unnest(array['booked', 'met', 'cancelled', 'no_show']) as happening (name)
-  on conflict do nothing;
-  return null;
-end;
-$$;
-comment on function sync.seed_pipeline_rules() is
-'Statement trigger: a new organization''s rules: whatever happens moves its client to the stage of that name.';
-revoke all on function sync.seed_pipeline_rules() from public;
-
-create trigger organizations_pipeline_rules after insert on public.organizations
-referencing new table as new_rows
-for each statement execute function sync.seed_pipeline_rules();
-
-insert into public.pipeline_rules (organization_id, happening, to_stage)
-select organization.id, happening.name, happening.name as to_stage
-from public.organizations as organization
-cross join unnest(array['booked', 'met', 'cancelled', 'no_show']) as happening (name)
-on conflict do nothing;
-
-insert into sync.pipeline_news (clients)
-select array_agg(client.id) from public.clients as client
-having count(*) > 0;
+revoke all on function sync.write_pipeline(uuid[]) from public;
+grant execute on function sync.write_pipeline(uuid[]) to sync_engine;

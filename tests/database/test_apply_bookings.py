@@ -15,6 +15,7 @@ from tests.support.builders import make_organization
 from tests.support.events import meetings
 from tests.support.sessions import Connection
 
+LAST_WEEK = next_week(days=-7)
 MISSED = NoShow(None, True, next_week())
 
 
@@ -70,7 +71,10 @@ async def test_a_booking_becomes_a_meeting_with_all_that_it_tells(
         ({"state": "rejected"}, "cancelled"),
         ({"state": "cancelled"}, "cancelled"),
         ({"phase": "started"}, "confirmed"),
-        ({"phase": "ended"}, "completed"),
+        ({"phase": "ended", "starts_at": LAST_WEEK}, "completed"),
+        ({"phase": "ended", "state": "pending", "starts_at": LAST_WEEK}, "completed"),
+        ({"phase": "ended"}, "confirmed"),
+        ({"phase": "ended", "state": "pending"}, "confirmed"),
         ({"phase": "ended", "state": "cancelled"}, "cancelled"),
         ({"state": "cancelled", "no_shows": [MISSED]}, "no_show"),
         ({"phase": "ended", "no_shows": [MISSED]}, "no_show"),
@@ -91,6 +95,31 @@ async def test_a_no_show_that_is_taken_back_returns_to_the_bookings_status(
     assert await statuses(database) == ["no_show"]
     came = NoShow(None, False, MISSED.at + timedelta(hours=1))
     await bookings.tell(bare("u1", no_shows=[came]))
+    assert await statuses(database) == ["confirmed"]
+
+
+@pytest.mark.parametrize("is_told_first", [True, False])
+async def test_a_booking_that_is_put_off_under_its_key_has_not_ended(
+    bookings: Bookings, database: Connection, is_told_first: bool
+) -> None:
+    before = booking("u1", starts_at=LAST_WEEK)
+    put_off = booking("u1", version="2")
+    ended = bare("u1", phase="ended")
+    for told in (before, ended, put_off) if is_told_first else (before, put_off, ended):
+        await bookings.tell(told)
+    assert await statuses(database) == ["confirmed"]
+    await bookings.tell(booking("u1", version="3", title="Later"))
+    assert await statuses(database) == ["confirmed"]
+
+
+async def test_a_booking_that_is_moved_starts_afresh(
+    bookings: Bookings, database: Connection
+) -> None:
+    await bookings.tell(booking("u1", starts_at=LAST_WEEK, phase="ended"))
+    assert await statuses(database) == ["completed"]
+    await bookings.tell(booking("u2", supersedes="u1"))
+    await bookings.tell(bare("u1", phase="ended", version="2"))
+    await bookings.tell(booking("u2", version="2", title="Later"))
     assert await statuses(database) == ["confirmed"]
 
 

@@ -228,8 +228,9 @@ async def test_a_cancelled_booking_cancels_and_its_event_does_not_bring_it_back(
 async def test_an_event_of_a_meeting_that_is_over_asks_nobody_when_it_vanishes(
     calendar: Calendar, bookings: Bookings, database: Connection
 ) -> None:
-    await bookings.tell(booking("u1", phase="ended", **BY_ICAL_UID))
-    await calendar.apply(event())
+    over: dict[str, Any] = {"starts_at": next_week(days=-7)}
+    await bookings.tell(booking("u1", phase="ended", **over, **BY_ICAL_UID))
+    await calendar.apply(event(**over))
     await calendar.apply(tombstone("e1"))
     (meeting,) = await meetings(database)
     assert meeting["status"] == "completed"

@@ -113,6 +113,12 @@ def calcom_life_of_an_older_version() -> list[str]:
     return [*life.book(), *life.reschedule(), *life.reschedule(), *life.cancel()]
 
 
+def calcom_life_put_off() -> list[str]:
+    """Ended by mistake, and moved under the same key."""
+    life = CalcomLife(keeps_uid=True)
+    return [*life.book(), *life.take_place(), *life.reschedule()]
+
+
 LIVES = {
     "calendly": ("calendly", calendly_life(), {"no_show"}),
     "calendly, came after all": (
@@ -122,6 +128,7 @@ LIVES = {
     ),
     "calcom": ("calcom", calcom_life(), {"no_show"}),
     "calcom, approved": ("calcom", calcom_life_with_approval(), {"completed"}),
+    "calcom, put off": ("calcom", calcom_life_put_off(), {"completed"}),
     "calcom, older": ("calcom", calcom_life_of_an_older_version(), {"cancelled"}),
 }
 
@@ -129,7 +136,6 @@ LIVES = {
 async def told(
     database: Connection,
     worker: Connection,
-    when: str,
     provider: str,
     parts: Sequence[Sequence[str]],
 ) -> list[Any]:
@@ -137,13 +143,7 @@ async def told(
     bookings = await Bookings.create(database, worker, provider=provider)
     for part in parts:
         await bookings.tell(*read(provider, part))
-    found = await rows(database, bookings)
-    taken_back = any("no_show.deleted" in body for part in parts for body in part)
-    if taken_back or when == "to come":
-        # Where a client stands is a history: what was true for a while has moved them.
-        for row in found[3]:
-            row.pop("stage")
-    return found
+    return await rows(database, bookings)
 
 
 @pytest.mark.parametrize("life", LIVES)
@@ -152,8 +152,10 @@ async def test_a_life_told_in_order_is_one_meeting(
 ) -> None:
     provider, bodies, statuses = LIVES[life]
     meetings, keys, clients, _, _ = await told(
-        database, worker, when, provider, [[body] for body in bodies]
+        database, worker, provider, [[body] for body in bodies]
     )
+    if when == "to come" and statuses == {"completed"}:
+        statuses = {"confirmed"}  # what is to come has not ended, whoever says so
     assert {meeting["status"] for meeting in meetings} == statuses
     assert len(meetings) == 1
     assert all(key["leads_to_a_listed_meeting"] for key in keys)
@@ -162,26 +164,27 @@ async def test_a_life_told_in_order_is_one_meeting(
     assert metadata["booking"]["provider"] == provider
 
 
+@pytest.mark.usefixtures("when")
 @pytest.mark.parametrize("life", [name for name in LIVES if "calcom" in name])
 async def test_every_order_of_a_life_ends_in_the_same_rows(
-    database: Connection, worker: Connection, when: str, life: str
+    database: Connection, worker: Connection, life: str
 ) -> None:
     provider, bodies, _ = LIVES[life]
-    expected = await told(database, worker, when, provider, [bodies])
+    expected = await told(database, worker, provider, [bodies])
     # Seven hundred are a few too many for everybody's machine.
     step = 7 if len(bodies) > 5 else 1
     for order in list(permutations(bodies))[::step]:
         parts = [[body] for body in order]
-        assert await told(database, worker, when, provider, parts) == expected, order
+        assert await told(database, worker, provider, parts) == expected, order
 
 
+@pytest.mark.usefixtures("when")
 @pytest.mark.parametrize("life", LIVES)
 @given(data=st.data())
 @unhurried
 async def test_any_order_repetition_and_split_of_a_life_ends_in_the_same_rows(
     database: Connection,
     worker: Connection,
-    when: str,
     life: str,
     data: st.DataObject,
 ) -> None:
@@ -194,6 +197,6 @@ async def test_any_order_repetition_and_split_of_a_life_ends_in_the_same_rows(
         if cut:
             parts.append([])
         parts[-1].append(body)
-    assert await told(database, worker, when, provider, parts) == await told(
-        database, worker, when, provider, [bodies]
+    assert await told(database, worker, provider, parts) == await told(
+        database, worker, provider, [bodies]
     )

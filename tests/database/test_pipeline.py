@@ -12,6 +12,7 @@ from tests.support.builders import make_organization
 from tests.support.database_clock import DatabaseClock
 from tests.support.events import Calendar, make_event, tombstone
 from tests.support.pipeline import (
+    HOUR,
     advance,
     advance_task,
     assert_true,
@@ -159,11 +160,12 @@ async def test_a_meeting_that_is_cancelled_and_made_anew_at_once_stays_booked(
     assert (place["stage"], place["next_meeting_at"]) == ("booked", NOW + 2 * DAY)
 
 
-async def test_a_meeting_that_was_over_when_we_heard_of_it_was_not_booked_now(
+async def test_who_was_met_before_we_heard_of_it_was_met_then(
     database: Connection, organization: UUID, client: UUID
 ) -> None:
     await make_meeting(database, organization, NOW - DAY, client_id=client)
-    assert await stage_of(database, client) == "new"
+    place = await place_of(database, client)
+    assert (place["stage"], place["stage_set_at"]) == ("met", NOW - DAY + HOUR)
 
 
 async def test_a_meeting_completed_before_its_time_is_the_last_one_at_once(
@@ -192,9 +194,10 @@ async def test_a_deleted_meeting_is_no_next_one_and_one_restored_is(
     meeting = await make_meeting(database, organization, NOW + DAY, client_id=client)
     await change(database, meeting, deleted_at=NOW)
     place = await place_of(database, client)
-    assert (place["stage"], place["next_meeting_at"]) == ("booked", None)
+    assert (place["stage"], place["next_meeting_at"]) == ("new", None)
     await change(database, meeting, deleted_at=None)
-    assert (await place_of(database, client))["next_meeting_at"] == NOW + DAY
+    place = await place_of(database, client)
+    assert (place["stage"], place["next_meeting_at"]) == ("booked", NOW + DAY)
 
 
 async def test_the_rule_for_the_stage_goes_before_the_rule_for_any(
@@ -207,15 +210,39 @@ async def test_the_rule_for_the_stage_goes_before_the_rule_for_any(
         ("booked", "new", "first visit"),
         ("booked", "first visit", "regular"),
     )
-    await make_meeting(database, organization, NOW + DAY, client_id=client)
-    assert await stage_of(database, client) == "first visit"
-    await make_meeting(database, organization, NOW + 2 * DAY, client_id=client)
-    assert await stage_of(database, client) == "regular"
-    await make_meeting(database, organization, NOW + 3 * DAY, client_id=client)
-    assert await stage_of(database, client) == "somewhere"
+    stages = []
+    for day in (-2, -1, 1):
+        await make_meeting(database, organization, NOW + day * DAY, client_id=client)
+        stages.append(await stage_of(database, client))
+    assert stages == ["first visit", "regular", "somewhere"]
 
 
-async def test_a_series_booked_at_once_is_one_booking(
+async def test_a_rule_may_ask_for_what_was_booked_before(
+    database: Connection, organization: UUID, client: UUID
+) -> None:
+    await set_rules(
+        database,
+        organization,
+        ("booked", None, "lead"),
+        ("booked", "lost", "won back"),
+        ("met", "lead", "customer"),
+        ("cancelled", "lead", "lost"),
+    )
+    other = await make_client(database, organization)
+    past, to_come = NOW - DAY, NOW + DAY
+    await make_meeting(database, organization, past, client_id=client)
+    assert await stage_of(database, client) == "customer"
+    await make_meeting(
+        database, organization, past, client_id=other, status="cancelled"
+    )
+    assert await stage_of(database, other) == "lost"
+    await make_meeting(
+        database, organization, to_come, client_id=other, status="no_show"
+    )
+    assert await stage_of(database, other) == "won back"
+
+
+async def test_what_is_to_come_is_one_booking(
     calendar: Calendar, database: Connection
 ) -> None:
     await set_rules(
@@ -224,8 +251,11 @@ async def test_a_series_booked_at_once_is_one_booking(
         ("booked", "new", "first visit"),
         ("booked", "first visit", "regular"),
     )
-    await calendar.apply(*[make_event(f"e{n}", attendees=GUEST) for n in range(9)])
-    assert await database.fetchval("select stage from public.pipeline") == "first visit"
+    events = [make_event(f"e{n}", attendees=GUEST) for n in range(9)]
+    for part in (events[:3], events[3:]):
+        await calendar.apply(*part)
+        stage = await database.fetchval("select stage from public.pipeline")
+        assert stage == "first visit"
 
 
 async def test_without_a_rule_nobody_moves(
@@ -287,9 +317,12 @@ async def test_who_sets_a_client_back_to_new_gives_them_back_to_the_rules(
     assert (await place_of(database, client))["stage_set_by"] == "rule"
     await make_meeting(database, organization, NOW + DAY, client_id=client)
     assert await stage_of(database, client) == "booked"
+    await set_stage(database, client, "vip")
+    await set_stage(database, client, "new")
+    assert await stage_of(database, client) == "booked"
 
 
-async def test_what_happened_before_the_last_move_moves_nobody_back(
+async def test_what_is_over_moves_nobody_who_has_something_to_come(
     database: Connection,
     organization: UUID,
     client: UUID,
