@@ -15,6 +15,8 @@ log = structlog.get_logger()
 # A line costs half as much as a delivery. Flushes grow only when deliveries come
 # quicker than anybody reads, so larger ones get a single line with the counts.
 LINES_A_FLUSH = 10
+# What became of a change that another of its channel was stored for.
+COALESCED = "coalesced"
 
 
 class Journal:
@@ -34,11 +36,16 @@ class Journal:
         for waiting in batch:
             metrics.delivery_seconds.observe(now - waiting.since)
         counts = Counter(
-            (waiting.delivery.notification.provider, outcome)
+            (waiting.delivery.notification.provider, outcome.value)
             for waiting, outcome in zip(batch, outcomes, strict=True)
         )
-        for (provider, outcome), times in counts.items():
-            metrics.deliveries.add(provider.value, outcome.value, times=times)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.others:
+                said = COALESCED if outcome is Outcome.ACCEPTED else outcome.value
+                provider = waiting.delivery.notification.provider
+                counts[provider, said] += len(waiting.others)
+        for (provider, said), times in counts.items():
+            metrics.deliveries.add(provider.value, said, times=times)
         if len(batch) <= LINES_A_FLUSH:
             _log_each(batch, outcomes, now)
         else:
@@ -57,15 +64,20 @@ def _log_each(
             kind=notification.kind,
             outcome=outcome.value,
             duration_ms=_milliseconds(now - waiting.since),
+            **_sharing(waiting),
         )
 
 
-def _log_counts(counts: Counter[tuple[Provider, Outcome]], longest_s: float) -> None:
+def _sharing(waiting: Waiting) -> dict[str, int]:
+    return {COALESCED: len(waiting.others)} if waiting.others else {}
+
+
+def _log_counts(counts: Counter[tuple[Provider, str]], longest_s: float) -> None:
     for (provider, outcome), times in counts.items():
         log.info(
             "deliveries.received",
             provider=provider.value,
-            outcome=outcome.value,
+            outcome=outcome,
             count=times,
             duration_ms=_milliseconds(longest_s),
         )

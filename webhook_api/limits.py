@@ -19,6 +19,13 @@ class Limits:
     flush_s: float = 2.2  # above sync.receive's own lock_timeout, below answer_s
     flush_rows: int = 1_000
     waiting_rows: int = 10_000
+    # So many changes of a channel are stored one by one in a window; of more, one a
+    # flush. A pull takes a second or so, and reads all that was announced before it:
+    # more than one nudge a second tells nothing, and only scripts go on with it. Their
+    # rows would fill the disk.
+    channel_changes: int = 60
+    channel_window_s: float = 60
+    counted_channels: int = 20_000  # some 2 MB
     probe_s: float = 1
     refused_addresses: int = 10_000
     refused_window_s: float = 60

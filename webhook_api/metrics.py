@@ -71,7 +71,7 @@ class Metrics:
     def __init__(self) -> None:
         self.deliveries = Counter(
             "supacal_deliveries_total",
-            "Deliveries handed to the database, by what became of them.",
+            "Deliveries that were genuine, by what became of them.",
             "provider",
             "outcome",
         )

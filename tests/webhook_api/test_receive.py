@@ -191,11 +191,19 @@ async def test_paths_that_lead_nowhere_say_so_in_json(
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
-async def test_500_deliveries_at_once_are_each_stored_once(
+async def test_500_deliveries_of_10_channels_at_once_are_each_stored_once(
     client: httpx2.AsyncClient, channel: Channel, app: Receiver, database: Connection
 ) -> None:
+    assert Limits().channel_changes >= 50
+    channels = [channel] + [
+        await make_channel(database, channel.calendar_id, status="replaced")
+        for _ in range(9)
+    ]
     responses = await asyncio.gather(
-        *(client.post(PATH, headers=channel.headers(number=n)) for n in range(500))
+        *(
+            client.post(PATH, headers=channels[n % 10].headers(number=n))
+            for n in range(500)
+        )
     )
 
     assert Counter(response.status_code for response in responses) == {200: 500}
