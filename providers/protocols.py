@@ -161,8 +161,11 @@ class Client(Protocol):
             Unwatchable: this calendar has no pushes: poll it.
         """
 
-    async def stop(self, channel_id: UUID, resource_id: str) -> None:
-        """End a channel; one that is gone already is as good."""
+    async def stop(self, channel_id: UUID | str, resource_id: str) -> None:
+        """End a channel; one that is gone already is as good.
+
+        A text is the id that the provider knows it by, as it is.
+        """
 
     async def calendars(self) -> list[CalendarEntry]:
         """List all calendars of the account."""

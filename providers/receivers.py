@@ -3,20 +3,23 @@
 Apart from the clients, so that the receiver cannot make a call before it has answered.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 from providers.calcom.receiver import CalcomReceiver
 from providers.calendly.receiver import CalendlyReceiver
+from providers.google.adopted import AdoptedChannels
 from providers.google.receiver import GoogleReceiver
 from providers.microsoft.receiver import MicrosoftReceiver
 from providers.model import Provider
 from providers.protocols import BookingReceiver, Receiver
 
-RECEIVERS: Mapping[Provider, Receiver] = {
-    Provider.GOOGLE: GoogleReceiver(),
-    Provider.MICROSOFT: MicrosoftReceiver(),
-}
+
+def calendar_receivers(*, adopted: AdoptedChannels) -> dict[Provider, Receiver]:
+    """Make the adapters of calendars; what is adopted may change meanwhile."""
+    return {
+        Provider.GOOGLE: GoogleReceiver(adopted),
+        Provider.MICROSOFT: MicrosoftReceiver(),
+    }
 
 
 def booking_receivers(

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from providers.model import Provider
-from providers.receivers import RECEIVERS, booking_receivers
+from providers.receivers import booking_receivers, calendar_receivers
 from runtime.clock import Clock, SystemClock
 from runtime.settings import ReceiverSettings
 from webhook_api import answers
@@ -121,10 +121,11 @@ class Receiver(Starlette):
     def _deliveries(
         self, settings: ReceiverSettings, clock: Clock
     ) -> dict[str, ASGIApp]:
+        receivers = calendar_receivers(adopted=self.store.adopted)
         endpoints = {
             provider: Endpoint(
                 provider,
-                RECEIVERS[provider],
+                receivers[provider],
                 keyring=settings.keyring,
                 clock=clock,
                 limits=self.limits,

@@ -27,6 +27,7 @@ class Limits:
     channel_window_s: float = 60
     counted_channels: int = 20_000  # some 2 MB
     probe_s: float = 1
+    adopted_every_s: float = 60  # until a channel that was taken over is believed
     refused_addresses: int = 10_000
     refused_window_s: float = 60
     # After SIGTERM: so long for what is under way to end, and again for what waits to

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from providers.google.adopted import Adopted
 from runtime.pool import FAILURES, connect
 from runtime.settings import DatabaseAccess
 from sql import queries
@@ -57,6 +58,8 @@ class Store:
         self._down = asyncio.Event()
         self._lock = asyncio.Lock()  # a probe waits for the flush under way
         self._probe: asyncio.Task[bool] | None = None
+        # Read once a minute, for verifying asks no database.
+        self.adopted: dict[tuple[bytes, str], Adopted] = {}
 
     @property
     def is_connected(self) -> bool:
@@ -138,13 +141,38 @@ class Store:
         if connection.is_closed():
             return
         self._connection = connection
-        self._up.set()
-        log.info("database.connected")
         try:
-            await self._down.wait()
+            await self._read_adopted(connection)
+            if not self._down.is_set():
+                self._up.set()
+                log.info("database.connected")
+            while not await self._lost_within(self._limits.adopted_every_s):
+                await self._read_adopted(connection)
         finally:
             connection.remove_termination_listener(self._lost)
         log.warning("database.lost")
+
+    async def _lost_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._down.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _read_adopted(self, connection: Connection) -> None:
+        """Learn which channels of an older system are believed; else as before."""
+        try:
+            async with self._lock, asyncio.timeout(self._limits.probe_s):
+                told = await queries.deliveries.adopted_tokens(connection)
+        except FAILURES as error:
+            log.warning("adopted.unread", error=_told(error))
+            return
+        # In place, and nobody looks meanwhile: whoever verifies has this very mapping.
+        known = zip(told["token_hashes"], told["provider_channel_ids"], strict=True)
+        believed = map(Adopted, told["channel_ids"], told["ends"])
+        self.adopted.clear()
+        self.adopted.update(zip(known, believed, strict=True))
 
     def _lost(self, _: object) -> None:
         self._connection = None

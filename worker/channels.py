@@ -125,8 +125,8 @@ class Channels(Protocol):
     async def located(self) -> Mapping[UUID, str]:
         """Say which channels the provider lists, and how it calls them."""
 
-    async def stop(self, channel_id: UUID, resource_id: str) -> None:
-        """End one; one that is gone already is as good."""
+    async def stop(self, channel_id: UUID | str, resource_id: str) -> None:
+        """End one; as the client's stop."""
 
 
 def channels_of(
@@ -177,8 +177,7 @@ class CalendarChannels:
             if live.lender_is_away:
                 return Dead("expired", LENDER_AWAY)
             return Kept(live.expires_at, live.key_id)
-        made_with = (live.key_id, live.address)
-        is_outdated = made_with != (self.key_id, self.address) and not live.is_borrowed
+        is_outdated = self._made_otherwise(live) and not live.is_borrowed
         if not isinstance(client, RenewsChannels):
             return Outlived() if live.is_due or is_outdated else Untouched()
         if is_outdated:
@@ -193,11 +192,20 @@ class CalendarChannels:
             return Dead("expired", LOST)
         return Kept(renewed.expires_at, live.key_id)
 
+    def _made_otherwise(self, live: Live) -> bool:
+        """Whether its secret or address is no longer what one made now would have.
+
+        What an older system made has an address of which nothing is known.
+        """
+        if live.address is None:
+            return False
+        return (live.key_id, live.address) != (self.key_id, self.address)
+
     async def located(self) -> Mapping[UUID, str]:
         """Google lists none; Graph's are found when they are in the way."""
         return {}
 
-    async def stop(self, channel_id: UUID, resource_id: str) -> None:
+    async def stop(self, channel_id: UUID | str, resource_id: str) -> None:
         await self._account.ask(
             lambda: self._account.client.stop(channel_id, resource_id)
         )
@@ -258,7 +266,7 @@ class BookingChannels:
         named = ((_channel_in(one.address), one) for one in await self._webhooks())
         return {known: one.resource_id for known, one in named if known is not None}
 
-    async def stop(self, channel_id: UUID, resource_id: str) -> None:
+    async def stop(self, channel_id: UUID | str, resource_id: str) -> None:
         await self._account.ask(lambda: self._account.bookings.stop(resource_id))
 
     async def _rekey(self, live: Live) -> Verdict:

@@ -242,7 +242,7 @@ class WatchRun:
             wait_until: datetime | None = row["wait_until"]
             return wait_until
         try:
-            await self.channels.stop(channel_id, resource_id)
+            await self.channels.stop(row["foreign_id"] or channel_id, resource_id)
         except Rejected as refused:
             # Another client made it: it ends when it runs out.
             await self._close(channel_id, "failed", str(refused))

@@ -140,7 +140,7 @@ class GoogleClient:
         granted = _read("events.watch", content, _channel_decoder.decode)
         return Channel(channel_id, granted.resource_id, granted.expires_at())
 
-    async def stop(self, channel_id: UUID, resource_id: str) -> None:
+    async def stop(self, channel_id: UUID | str, resource_id: str) -> None:
         channel = {"id": str(channel_id), "resourceId": resource_id}
         try:
             await self._call("channels.stop", "POST", "/channels/stop", json=channel)

@@ -7,9 +7,11 @@ from functools import lru_cache
 from uuid import UUID
 
 from providers.errors import InvalidNotification
+from providers.google.adopted import NONE, AdoptedChannels, token_hash
 from providers.model import Notification, NotificationKind, Provider
-from runtime.sealing import InvalidToken, Keyring
+from runtime.sealing import TOKEN_VERSION, InvalidToken, Keyring
 
+OURS = f"{TOKEN_VERSION}."
 # What a resource id can look like; the length keeps the disk from being filled.
 RESOURCE_ID = re.compile(r"[\x21-\x7e]{1,256}")
 STATE = re.compile(r"[A-Za-z_]{1,32}")
@@ -21,6 +23,9 @@ HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 class GoogleReceiver:
     """Reads what Google posts to a channel's address."""
 
+    def __init__(self, adopted: AdoptedChannels = NONE) -> None:
+        self._adopted = adopted
+
     def read(
         self,
         headers: Mapping[str, str],
@@ -29,11 +34,17 @@ class GoogleReceiver:
         keyring: Keyring,
         now: datetime,
     ) -> list[Notification]:
-        """Believe a delivery whose token was made for its channel.
+        """Believe a delivery whose token was made for its channel, or adopted with it.
 
         Whether that channel is still ours is asked where it is stored.
         """
-        channel_id = _verified_channel(headers, keyring)
+        token = headers.get("x-goog-channel-token")
+        if not token:
+            raise InvalidNotification("no token", 401)
+        if token.startswith(OURS):
+            channel_id = _verified_channel(headers, token, keyring)
+        else:
+            channel_id = self._adopted_channel(headers, token, now)
         state = _header(headers, "x-goog-resource-state", STATE)
         kept = {
             "resource_id": _header(headers, "x-goog-resource-id", RESOURCE_ID),
@@ -47,12 +58,19 @@ class GoogleReceiver:
         kind: NotificationKind = "hello" if state == "sync" else "change"
         return [Notification(Provider.GOOGLE, kind, channel_id, None, kept, None)]
 
+    def _adopted_channel(
+        self, headers: Mapping[str, str], token: str, now: datetime
+    ) -> UUID:
+        named = headers.get("x-goog-channel-id", "")
+        adopted = self._adopted.get((token_hash(token), named))
+        if adopted is None:
+            raise InvalidNotification("forged token", 401)
+        if adopted.expires_at <= now:
+            raise InvalidNotification("token of a channel that ended", 401)
+        return adopted.channel_id
 
-def _verified_channel(headers: Mapping[str, str], keyring: Keyring) -> UUID:
-    token = headers.get("x-goog-channel-token")
-    if not token:
-        raise InvalidNotification("no token", 401)
-    # Tokens of an older system's channels will be looked up here, by their SHA-256.
+
+def _verified_channel(headers: Mapping[str, str], token: str, keyring: Keyring) -> UUID:
     try:
         channel_id = keyring.verify_channel_token(token)
     except InvalidToken:

@@ -163,7 +163,7 @@ class MicrosoftClient:
         """
         return await self._subscriptions.renew(channel_id, resource_id, ttl_s=ttl_s)
 
-    async def stop(self, channel_id: UUID, resource_id: str) -> None:
+    async def stop(self, channel_id: UUID | str, resource_id: str) -> None:
         await self._subscriptions.delete(resource_id)
 
     async def calendars(self) -> list[CalendarEntry]:

@@ -59,7 +59,7 @@ begin
 end;
 $$;
 
-comment on role webhook_ingest is 'The webhook receiver: may execute sync.receive and nothing else.';
+comment on role webhook_ingest is 'The webhook receiver: may execute sync.receive and sync.adopted_tokens, and nothing else.';
 comment on role webhook_connect is 'The part of the web server that connects accounts.';
 comment on role sync_worker is 'The worker: task functions, reading what a pull needs, applying.';
 comment on role sync_engine is

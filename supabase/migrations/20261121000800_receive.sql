@@ -359,7 +359,7 @@ create function sync.receive(
 )
 returns table (place integer, outcome text)
 language plpgsql
-security definer -- the receiver's role may execute this function and nothing else
+security definer -- the receiver's role reaches no table
 set search_path = ''
 set lock_timeout = '2s' -- better a 503 now than a provider's time-out
 set plan_cache_mode = force_generic_plan -- planned once, whatever the batch's size

@@ -241,7 +241,8 @@ grant execute on function sync.catch_up(bigint, uuid, uuid) to sync_worker;
 
 create function sync.channels_to_stop(p_calendar_id uuid, p_all boolean)
 returns table (
-  channel_id uuid, status text, resource_id text, is_ours boolean, wait_until timestamptz
+  channel_id uuid, status text, foreign_id text, resource_id text, is_ours boolean,
+  wait_until timestamptz
 )
 language sql
 stable
@@ -249,11 +250,13 @@ security definer -- as begin_watch
 set search_path = ''
 as $$
   select
-    channel.id, channel.status, named.resource_id,
+    channel.id, channel.status,
+    coalesce(adopted.provider_channel_id, channel.provider_channel_id), named.resource_id,
     channel.status <> 'by_hand' and state.heard_as is null,
     patience.wait_until
   from public.calendar_watch_channels as channel
   left join sync.channel_state as state on state.channel_id = channel.id
+  left join sync.adopted_channels as adopted on adopted.channel_id = channel.id
   cross join lateral (
     select coalesce(channel.resource_id, state.resource_id) as resource_id
   ) as named
@@ -274,6 +277,6 @@ as $$
   order by channel.created_at
 $$;
 comment on function sync.channels_to_stop(uuid, boolean) is
-'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. Without a resource id none can be stopped: wait_until tells how long to wait for its hello. What is not ours is another''s to stop.';
+'Channels that should not live on: those replaced, those whose creation was never answered, and with p_all the live one. Without a resource id none can be stopped: wait_until tells how long to wait for its hello. What is not ours is another''s to stop; foreign_id is the id that the provider knows it by, where that is not simply the row''s.';
 revoke all on function sync.channels_to_stop(uuid, boolean) from public;
 grant execute on function sync.channels_to_stop(uuid, boolean) to sync_worker;

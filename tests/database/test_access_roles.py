@@ -35,12 +35,13 @@ async def executable(database: Connection, role: str) -> set[str]:
     return {row[0] for row in await database.fetch(EXECUTABLE, role)}
 
 
-async def test_the_receiver_can_execute_one_function_and_nothing_else(
+async def test_the_receiver_can_execute_two_functions_and_nothing_else(
     database: Connection,
 ) -> None:
-    (only,) = await executable(database, "webhook_ingest")
+    told, stores = sorted(await executable(database, "webhook_ingest"))
 
-    assert only.startswith("sync.receive(")
+    assert told == "sync.adopted_tokens()"
+    assert stores.startswith("sync.receive(")
     assert await database.fetch(PRIVILEGES, "webhook_ingest") == []
 
 

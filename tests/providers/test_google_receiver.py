@@ -1,11 +1,12 @@
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from timeit import timeit
 from uuid import UUID, uuid4
 
 import pytest
 
 from providers.errors import InvalidNotification
+from providers.google.adopted import Adopted, token_hash
 from providers.google.receiver import GoogleReceiver
 from providers.model import Notification, Provider
 from runtime.sealing import Keyring
@@ -124,3 +125,72 @@ def test_reading_costs_microseconds() -> None:
     rounds = 2000
     # Measured: 7 µs; a bound that only a change of kind breaks.
     assert timeit(lambda: read(HEADERS), number=rounds) / rounds < 200e-6
+
+
+# Channels that an older system made.
+
+OLD_ID, OLD_TOKEN = "calendar-sync-0815", "connection=42"
+OLD = HEADERS | {"x-goog-channel-id": OLD_ID, "x-goog-channel-token": OLD_TOKEN}
+
+
+def adopting(*, token: str = OLD_TOKEN, ends_in_s: float = 60) -> GoogleReceiver:
+    """A receiver that believes one channel of an older system."""
+    adopted = Adopted(CHANNEL, NOW + timedelta(seconds=ends_in_s))
+    return GoogleReceiver({(token_hash(token), OLD_ID): adopted})
+
+
+def refused_by(
+    receiver: GoogleReceiver, headers: Mapping[str, str]
+) -> InvalidNotification:
+    with pytest.raises(InvalidNotification) as refused:
+        receiver.read(headers, b"", keyring=KEYRING, now=NOW)
+    return refused.value
+
+
+def test_an_adopted_channel_speaks_for_the_row_that_stands_for_it() -> None:
+    (notification,) = adopting().read(OLD, b"", keyring=KEYRING, now=NOW)
+    assert (notification.channel_id, notification.kind) == (CHANNEL, "change")
+    assert OLD_TOKEN not in str(notification)
+
+
+def test_an_adopted_channel_is_believed_until_it_ends() -> None:
+    assert refused_by(adopting(ends_in_s=0), OLD).status == 401
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-goog-channel-token", "connection=43"),
+        ("x-goog-channel-token", "connection=42\u00e9"),
+        ("x-goog-channel-token", ""),
+        ("x-goog-channel-id", "calendar-sync-0816"),
+        ("x-goog-channel-id", ""),
+        ("x-goog-channel-id", str(CHANNEL)),
+    ],
+)
+def test_an_adopted_token_counts_for_its_own_channel_only(
+    name: str, value: str
+) -> None:
+    assert refused_by(adopting(), OLD | {name: value}).status == 401
+
+
+def test_a_token_of_our_form_is_never_looked_up() -> None:
+    forged = Keyring.parse(Keyring.generate()).channel_token(CHANNEL)
+    headers = OLD | {"x-goog-channel-token": forged}
+    assert refused_by(adopting(token=forged), headers).status == 401
+
+
+def test_several_channels_may_share_the_token_of_an_older_system() -> None:
+    end, ids = NOW + timedelta(days=1), {"a": uuid4(), "b": uuid4()}
+    receiver = GoogleReceiver(
+        {(token_hash(OLD_TOKEN), one): Adopted(ids[one], end) for one in ids}
+    )
+    for one, channel_id in ids.items():
+        headers = OLD | {"x-goog-channel-id": one}
+        (notification,) = receiver.read(headers, b"", keyring=KEYRING, now=NOW)
+        assert notification.channel_id == channel_id
+
+
+def test_where_channels_are_adopted_our_own_are_believed_as_ever() -> None:
+    (notification,) = adopting().read(HEADERS, b"", keyring=KEYRING, now=NOW)
+    assert notification.channel_id == CHANNEL

@@ -5,8 +5,9 @@ import pytest
 
 from providers.clients import CLIENTS
 from providers.errors import Gone, ProviderError, RateLimited, Transient
+from providers.google.adopted import NONE
 from providers.model import Provider, StoredTokens, Tokens
-from providers.receivers import RECEIVERS
+from providers.receivers import calendar_receivers
 
 NOW = datetime(2026, 11, 21, 7, 30, tzinfo=UTC)
 STORED = StoredTokens("access", "refresh", NOW, "calendar")
@@ -57,7 +58,7 @@ async def test_an_adapter_is_found_by_its_provider() -> None:
     async def token() -> str:
         return ""
 
-    assert Provider.GOOGLE in RECEIVERS
+    assert Provider.GOOGLE in calendar_receivers(adopted=NONE)
     async with httpx2.AsyncClient() as http:
         client = CLIENTS[Provider.GOOGLE](http, "https://a.test", token)
     assert client.parameters == "maxResults=2500&singleEvents=false"
