@@ -58,16 +58,16 @@ begin
   limit 1
   for update skip locked;
   if not found then
-    return '{}';
+    return array[]::uuid[];
   end if;
   if v_rules.heard_before is null then
     update sync.changed_rules as changed
     set heard_before = pg_snapshot_xmax(pg_current_snapshot())
     where changed.organization_id = v_rules.organization_id;
-    return '{}';
+    return array[]::uuid[];
   end if;
   if v_rules.heard_before > pg_snapshot_xmin(pg_current_snapshot()) then
-    return '{}';
+    return array[]::uuid[];
   end if;
   v_clients := array(
     select client.id from public.clients as client
