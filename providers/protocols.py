@@ -151,11 +151,13 @@ class Client(Protocol):
         token: str,
         address: str,
         ttl_s: int | None = None,
+        id_prefix: str = "",
     ) -> Channel:
         """Ask for pushes to the address; the provider decides how long they last.
 
         The answer bears another channel's id where the provider has that one for this
-        calendar, and takes no second: adopt it.
+        calendar, and takes no second: adopt it. The prefix goes before our id where
+        the provider goes by that.
 
         Raises:
             Unwatchable: this calendar has no pushes: poll it.

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from runtime.sealing import Keyring
 
+# Google takes 64 of these in the id of a channel, and 36 are ours.
+CHANNEL_PREFIX = re.compile(r"[A-Za-z0-9_+/=-]{1,28}")
 TENANT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})")
 
 
@@ -71,6 +73,12 @@ def _tenant(value: str) -> str:
     return value
 
 
+def _channel_prefix(value: str) -> str:
+    if not CHANNEL_PREFIX.fullmatch(value):
+        raise ValueError
+    return value
+
+
 PostgresUrl = Annotated[
     SecretStr,
     AfterValidator(_postgres_url),
@@ -99,6 +107,11 @@ Tenant = Annotated[
     str,
     AfterValidator(_tenant),
     Expected("common, organizations, consumers, or a tenant's id or domain"),
+]
+ChannelPrefix = Annotated[
+    str,
+    AfterValidator(_channel_prefix),
+    Expected("at most 28 letters, digits and characters of _+/=-"),
 ]
 Port = Annotated[int, Field(ge=0, le=65535), Expected("a port, 0 to 65535")]
 Seconds = Annotated[int, Field(ge=1, le=86400), Expected("whole seconds, 1 to 86400")]

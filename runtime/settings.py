@@ -14,6 +14,7 @@ from runtime.booking_settings import BookingCalls, BookingDeliveries
 from runtime.sealing import Keyring
 from runtime.setting_types import (
     BaseUrl,
+    ChannelPrefix,
     Count,
     Networks,
     Port,
@@ -179,6 +180,12 @@ class WorkerSettings(_Program, _Google, _Microsoft, BookingCalls):
     supacal_public_url: PublicUrl = Field(
         description="Where providers reach webhook_api from outside; channels are made "
         "with it. https, except on loopback."
+    )
+    supacal_channel_prefix: ChannelPrefix | None = Field(
+        None,
+        description="What the ids of Google's channels begin with, to tell deployments "
+        "apart: at most 28 of `A-Z a-z 0-9 _ + / = -`. Channels keep the one they were "
+        "made with.",
     )
     supacal_lease_seconds: Seconds = Field(
         60,

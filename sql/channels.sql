@@ -5,11 +5,15 @@ select *
 from sync.begin_watch(:task_id, :lease, :calendar_id);
 
 -- name: open_channel$
-select sync.open_channel(:task_id, :lease, :calendar_id, :key_id, :address);
+select sync.open_channel(
+  :task_id, :lease, :calendar_id, :key_id, :address, :id_prefix
+);
 
 -- name: open_or_borrow^
 select *
-from sync.open_or_borrow(:task_id, :lease, :calendar_id, :key_id, :address);
+from sync.open_or_borrow(
+  :task_id, :lease, :calendar_id, :key_id, :address, :id_prefix
+);
 
 -- name: activate_channel$
 select sync.activate_channel(

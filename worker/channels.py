@@ -106,6 +106,10 @@ class Channels(Protocol):
         """The key that a secret made now is made with; None: the provider's own."""
 
     @property
+    def id_prefix(self) -> str | None:
+        """What stands before our id at the provider; None: it makes ids of its own."""
+
+    @property
     def are_by_hand(self) -> bool:
         """Whether whoever set it up looks after them: nothing can be asked."""
 
@@ -150,11 +154,17 @@ class CalendarChannels:
         self._lifetime_s: int | None = calendar["lifetime_s"]
         self._account = account
         self._keyring = settings.keyring
+        self._prefix = settings.supacal_channel_prefix or ""
+        self._is_named_by_us = Provider(calendar["provider"]) is Provider.GOOGLE
         self.address = f"{settings.supacal_public_url}/webhooks/{calendar['provider']}"
 
     @property
     def key_id(self) -> str:
         return self._keyring.key_ids[0]
+
+    @property
+    def id_prefix(self) -> str | None:
+        return self._prefix if self._is_named_by_us else None
 
     async def prepare(self) -> None:
         await self._account.unlock()
@@ -167,6 +177,7 @@ class CalendarChannels:
                 token=self._keyring.channel_token(channel_id),
                 address=self.address,
                 ttl_s=self._lifetime_s,
+                id_prefix=self._prefix,
             )
         )
 
@@ -224,6 +235,10 @@ class BookingChannels:
         # Only Calendly has a key of its own for each app.
         self._has_own_key = False
         self.address = f"{settings.supacal_public_url}/webhooks/{self._provider}"
+
+    @property
+    def id_prefix(self) -> None:
+        return None
 
     @property
     def key_id(self) -> str | None:

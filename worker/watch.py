@@ -266,6 +266,7 @@ class WatchRun:
             calendar_id=self.task.subject_id,
             key_id=self.channels.key_id,
             address=self.channels.address,
+            id_prefix=self.channels.id_prefix,
         )
         return channel_id
 
@@ -278,6 +279,7 @@ class WatchRun:
             calendar_id=self.task.subject_id,
             key_id=self.channels.key_id,
             address=self.channels.address,
+            id_prefix=self.channels.id_prefix,
         )
         opened: UUID | datetime = answer["channel_id"] or answer["renew_at"]
         return opened

@@ -125,10 +125,11 @@ class GoogleClient:
         token: str,
         address: str,
         ttl_s: int | None = None,
+        id_prefix: str = "",
     ) -> Channel:
         # https://developers.google.com/workspace/calendar/api/guides/push
         wish: dict[str, Any] = {
-            "id": str(channel_id),
+            "id": f"{id_prefix}{channel_id}",
             "type": "web_hook",
             "token": token,
             "address": address,

@@ -75,7 +75,8 @@ def _verified_channel(headers: Mapping[str, str], token: str, keyring: Keyring) 
         channel_id = keyring.verify_channel_token(token)
     except InvalidToken:
         raise InvalidNotification("forged token", 401) from None
-    if headers.get("x-goog-channel-id") != str(channel_id):
+    # Before it stands the prefix of the deployment that had the channel made.
+    if not headers.get("x-goog-channel-id", "").endswith(str(channel_id)):
         raise InvalidNotification("token of another channel", 401)
     return channel_id
 

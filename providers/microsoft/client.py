@@ -139,6 +139,7 @@ class MicrosoftClient:
         token: str,
         address: str,
         ttl_s: int | None = None,
+        id_prefix: str = "",
     ) -> Channel:
         """Subscribe to one calendar; the address is asked while this call waits.
 

@@ -129,10 +129,10 @@ create table public.calendar_watch_channels (
   )
 );
 comment on table public.calendar_watch_channels is
-'A live push subscription of a calendar, and those before it. Its id is the id the provider is given.';
+'A live push subscription of a calendar, and those before it. Its id is, or ends, the id the provider is given.';
 comment on column public.calendar_watch_channels.status is
 'pending (the provider was asked), active, replaced by another, expired, failed, stopped, unwatchable (the provider has no pushes for it), by_hand (its webhook was registered by hand, and is nobody''s of ours).';
-comment on column public.calendar_watch_channels.provider_channel_id is 'The provider''s own id, where it makes one.';
+comment on column public.calendar_watch_channels.provider_channel_id is 'The id that the provider knows it by: at Google the row''s, after SUPACAL_CHANNEL_PREFIX as it was then; others make their own.';
 comment on column public.calendar_watch_channels.resource_id is 'What the provider wants to hear besides the id when the channel is stopped.';
 create index calendar_watch_channels_calendar
 on public.calendar_watch_channels (calendar_id, organization_id);

@@ -118,7 +118,8 @@ revoke all on function sync.begin_watch(bigint, uuid, uuid) from public;
 grant execute on function sync.begin_watch(bigint, uuid, uuid) to sync_worker;
 
 create function sync.open_channel(
-  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_key_id text, p_address text
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_key_id text, p_address text,
+  p_id_prefix text default null
 )
 returns uuid
 language plpgsql
@@ -132,7 +133,9 @@ begin
   perform sync.hold_task(p_task_id, p_lease);
   -- One that the provider refused, or never heard of, is tried again under its own id.
   update public.calendar_watch_channels as channel
-  set status = 'pending', status_reason = null, created_at = v_now
+  set
+    status = 'pending', status_reason = null, created_at = v_now,
+    provider_channel_id = p_id_prefix || channel.id
   where channel.id = (
     select unused.id
     from public.calendar_watch_channels as unused
@@ -143,9 +146,12 @@ begin
   )
   returning channel.id into v_channel_id;
   if v_channel_id is null then
-    insert into public.calendar_watch_channels (calendar_id, organization_id, created_at)
-    select calendar.id, calendar.organization_id, v_now
+    insert into public.calendar_watch_channels (
+      id, calendar_id, organization_id, provider_channel_id, created_at
+    )
+    select fresh.id, calendar.id, calendar.organization_id, p_id_prefix || fresh.id, v_now
     from public.calendars as calendar
+    cross join (select gen_random_uuid() as id) as fresh
     where calendar.id = p_calendar_id
     returning id into v_channel_id;
   end if;
@@ -156,10 +162,11 @@ begin
   return v_channel_id;
 end;
 $$;
-comment on function sync.open_channel(bigint, uuid, uuid, text, text) is
-'Makes a pending channel, or takes one that was never used; its id is what the provider is given. Commit before asking the provider.';
-revoke all on function sync.open_channel(bigint, uuid, uuid, text, text) from public;
-grant execute on function sync.open_channel(bigint, uuid, uuid, text, text) to sync_worker;
+comment on function sync.open_channel(bigint, uuid, uuid, text, text, text) is
+'Makes a pending channel, or takes one that was never used. Its id, after the prefix, is what the provider is given; without a prefix the provider names it in its own way. Commit before asking the provider.';
+revoke all on function sync.open_channel(bigint, uuid, uuid, text, text, text) from public;
+grant execute on function sync.open_channel(bigint, uuid, uuid, text, text, text)
+to sync_worker;
 
 create function sync.close_channel(
   p_task_id bigint, p_lease uuid, p_channel_id uuid, p_status text, p_reason text,

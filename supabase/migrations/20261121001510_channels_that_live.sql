@@ -77,9 +77,14 @@ begin
   set
     status = 'active', status_reason = null, resource_id = p_resource_id,
     -- Google goes by the id that it was given.
-    provider_channel_id = case v_provider
-      when 'google' then coalesce(p_heard_as, p_channel_id)::text
-      else p_resource_id
+    provider_channel_id = case
+      when v_provider <> 'google' then p_resource_id
+      when p_heard_as is null then coalesce(channel.provider_channel_id, channel.id::text)
+      else (
+        select coalesce(lent.provider_channel_id, lent.id::text)
+        from public.calendar_watch_channels as lent
+        where lent.id = p_heard_as
+      )
     end,
     expires_at = p_expires_at
   where channel.id = p_channel_id;

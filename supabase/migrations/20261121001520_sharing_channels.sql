@@ -50,7 +50,8 @@ revoke all on function sync.twins_of(uuid) from public;
 -- Making one, unless there is one to borrow, or another watch is just making it.
 
 create function sync.open_or_borrow(
-  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_key_id text, p_address text
+  p_task_id bigint, p_lease uuid, p_calendar_id uuid, p_key_id text, p_address text,
+  p_id_prefix text default null
 )
 returns table (channel_id uuid, renew_at timestamptz)
 language plpgsql
@@ -84,7 +85,7 @@ begin
   for share of lent; -- its end waits for us, and then knows who listened
   if found then
     renew_at := sync.make_live(
-      sync.open_channel(p_task_id, p_lease, p_calendar_id, p_key_id, p_address),
+      sync.open_channel(p_task_id, p_lease, p_calendar_id, p_key_id, p_address, p_id_prefix),
       v_lender.resource_id, v_lender.expires_at, v_lender.id
     );
     return next;
@@ -107,14 +108,17 @@ begin
     return;
   end if;
 
-  channel_id := sync.open_channel(p_task_id, p_lease, p_calendar_id, p_key_id, p_address);
+  channel_id := sync.open_channel(
+    p_task_id, p_lease, p_calendar_id, p_key_id, p_address, p_id_prefix
+  );
   return next;
 end;
 $$;
-comment on function sync.open_or_borrow(bigint, uuid, uuid, text, text) is
+comment on function sync.open_or_borrow(bigint, uuid, uuid, text, text, text) is
 'A channel to ask the provider for, as sync.open_channel; null where that is not needed: the calendar has borrowed one, or another watch is making it. Then renew_at says when to look again.';
-revoke all on function sync.open_or_borrow(bigint, uuid, uuid, text, text) from public;
-grant execute on function sync.open_or_borrow(bigint, uuid, uuid, text, text) to sync_worker;
+revoke all on function sync.open_or_borrow(bigint, uuid, uuid, text, text, text) from public;
+grant execute on function sync.open_or_borrow(bigint, uuid, uuid, text, text, text)
+to sync_worker;
 
 -- Who borrows goes along to what takes the channel's place, and is told when nothing does.
 

@@ -97,6 +97,18 @@ def test_loopback_needs_no_https(url: str) -> None:
     assert settings.supacal_public_url == url
 
 
+@pytest.mark.parametrize("prefix", ["a", "Team_7+eu/=-", "x" * 28])
+def test_a_channel_prefix_leaves_room_for_an_id(prefix: str) -> None:
+    settings = read(WorkerSettings, WORKER | {"SUPACAL_CHANNEL_PREFIX": prefix})
+    assert settings.supacal_channel_prefix == prefix
+
+
+@pytest.mark.parametrize("prefix", ["x" * 29, "a.b", "a b", "ä", "a\n"])
+def test_a_channel_prefix_that_google_would_not_take_is_refused(prefix: str) -> None:
+    (problem,) = problems(WorkerSettings, WORKER | {"SUPACAL_CHANNEL_PREFIX": prefix})
+    assert problem.startswith("SUPACAL_CHANNEL_PREFIX must be at most 28 letters, ")
+
+
 def test_a_slash_at_the_end_of_a_url_makes_no_difference() -> None:
     settings = read(WorkerSettings, WORKER)
     assert settings.supacal_public_url == "https://hooks.example.org"
