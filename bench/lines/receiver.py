@@ -12,7 +12,7 @@ from bench.receiving import no_op, our_push, peer, peer_push, receiver, verifyin
 
 NAME = "receiver"
 TITLE = "Receiver, verified and durable, one process, 128 connections"
-CALENDARS = 1000
+CALENDARS = 10_000  # none of them is told of so often that its news are coalesced
 ROUNDS = 5
 SECONDS = 3.0
 NAMES = {"ours": "Supacal", "verifying": "verifying only", "peer": "the peer"}
