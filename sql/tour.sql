@@ -45,17 +45,24 @@ inner join public.meetings as meeting on event.meeting_id = meeting.id
 where event.calendar_id = :calendar_id and event.status <> 'cancelled';
 
 -- name: meeting_states
+-- Committed when the first of what was changed since then was: it may have been written again.
 select
-  id,
-  title,
-  description,
-  starts_at,
-  status,
-  case
-    when current_setting('track_commit_timestamp')::boolean then pg_xact_commit_timestamp(xmin)
-  end as committed_at
-from public.meetings
-where id = any(:ids);
+  meeting.id,
+  meeting.title,
+  meeting.description,
+  meeting.starts_at,
+  meeting.status,
+  (
+    select
+      case
+        when current_setting('track_commit_timestamp')::boolean
+          then min(pg_xact_commit_timestamp(change.xmin))
+      end
+    from public.meeting_history as change
+    where change.meeting_id = meeting.id and change.changed_at >= :since
+  ) as committed_at
+from public.meetings as meeting
+where meeting.id = any(:ids);
 
 -- name: first_delivery^
 select

@@ -52,7 +52,7 @@ class Performance:
         if scene.makes_meetings:
             expected = await self._expected(scene)
         heard_at = await self._wait(trail, expected)
-        states = await self._states(expected)
+        states = await self._states(expected, trail.began)
         fitting = [row for row in states.values() if scene.check(dict(row))]
         hops = await trail.hops([row["committed_at"] for row in fitting], heard_at)
         for line in lines(hops, trail.began):
@@ -93,8 +93,12 @@ class Performance:
             return None
         return heard_at
 
-    async def _states(self, meetings: set[UUID]) -> dict[UUID, asyncpg.Record]:
-        rows = queries.tour.meeting_states(self.database, ids=list(meetings))
+    async def _states(
+        self, meetings: set[UUID], since: datetime
+    ) -> dict[UUID, asyncpg.Record]:
+        rows = queries.tour.meeting_states(
+            self.database, ids=list(meetings), since=since
+        )
         return {row["id"]: row async for row in rows}
 
     async def _meetings(self, scene: Scene) -> dict[str, UUID]:

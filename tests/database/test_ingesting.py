@@ -120,14 +120,15 @@ async def test_bookings_to_fetch_keep_the_earlier_time_and_ask_for_the_ingest(
 ) -> None:
     connection = await connected(database)
     ask = "select sync.request_fetch($1, 'u1', $2)"
+    now = datetime.now(UTC)
     for minutes in (5, 2, 9):
-        await database.execute(ask, connection, NOW + timedelta(minutes=minutes))
+        await database.execute(ask, connection, now + timedelta(minutes=minutes))
 
     [row] = await database.fetch("select * from sync.bookings_to_fetch")
-    assert row["fetch_at"] == NOW + timedelta(minutes=2)
+    assert row["fetch_at"] == now + timedelta(minutes=2)
     [task] = await database.fetch("select * from sync.tasks")
     assert (task["kind"], task["subject_id"]) == ("ingest", connection)
-    assert task["run_at"] == NOW + timedelta(minutes=2)
+    assert task["run_at"] == now + timedelta(minutes=2)
 
 
 async def test_replaying_takes_what_it_is_told_and_no_more(

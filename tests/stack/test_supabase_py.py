@@ -79,13 +79,17 @@ async def subscribed(subscribe: Callable[..., Any]) -> None:
     await asyncio.wait_for(answer, 10)
 
 
+def _id_of(row: dict[str, Any] | None) -> object:
+    return (row or {}).get("id")
+
+
 def of(heard: Rows, operation: str, key: str) -> Rows:
     """Messages of one operation on one row."""
     return [
         one
         for one in heard
         if one.get("operation", one.get("type")) == operation
-        and ((one.get("record") or {}).get("id") or one["old_record"].get("id")) == key
+        and key in {_id_of(one.get("record")), _id_of(one.get("old_record"))}
     ]
 
 

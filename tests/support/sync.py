@@ -467,8 +467,13 @@ def _difference(
 
 def _our_look(row: Any) -> Look:
     if row["all_day"]:
-        return row["title"], row["start_date"], row["end_date"], row["status"]
-    return row["title"], row["starts_at"], row["ends_at"], row["status"]
+        return row["title"], row["start_date"], row["end_date"], _said(row["status"])
+    return row["title"], row["starts_at"], row["ends_at"], _said(row["status"])
+
+
+def _said(status: str) -> str:
+    """What a calendar says of it: that a meeting is over is our own conclusion."""
+    return "confirmed" if status == "completed" else status
 
 
 def _their_look(event: Event) -> Look:
