@@ -304,6 +304,10 @@ async def test_cal_com_waits_for_a_database_that_comes_back_and_calendly_does_no
     assert await waiting == 200
 
 
+def test_in_production_cal_com_is_kept_waiting_for_20_s() -> None:
+    assert Limits().patience_s == 20
+
+
 @pytest.mark.parametrize(
     ("path", "provider"),
     [
@@ -311,10 +315,6 @@ async def test_cal_com_waits_for_a_database_that_comes_back_and_calendly_does_no
         ("/api/calendly/webhook/test", "calendly"),
     ],
 )
-def test_in_production_cal_com_is_kept_waiting_for_20_s() -> None:
-    assert Limits().patience_s == 20
-
-
 async def test_each_address_says_whether_it_is_reached(
     client: httpx2.AsyncClient, path: str, provider: str
 ) -> None:
