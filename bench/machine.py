@@ -11,6 +11,10 @@ from pathlib import Path
 OURS = ("uvicorn", "asyncpg", "msgspec", "uvloop")
 PEERS = ("fastapi", "procrastinate", "pgqueuer", "psycopg", "asyncpg", "orjson")
 
+DURABLE = (
+    "fsync and synchronous_commit on; a claim does not wait for it (decision 0011)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -32,7 +36,7 @@ class Machine:
             ("machine", f"{os.cpu_count()} cores, {_cpu()}, {_memory_gb()} GB"),
             ("system", f"{platform.system()} {platform.release()}"),
             ("Python", f"{platform.python_version()}; {_versions(OURS)}"),
-            ("Postgres", f"{self.postgres}, fsync and synchronous_commit on"),
+            ("Postgres", f"{self.postgres}, {DURABLE}"),
             ("peers", _pinned(self.checkout)),
             ("slow disk", self.slow_disk),
             ("load", self.loader),
