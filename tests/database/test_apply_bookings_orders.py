@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from itertools import permutations
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.booking_bodies import NOW, CalcomLife, CalendlyLife
 from tests.support.bookings import Bookings, read
+from tests.support.builders import make_organization
 from tests.support.database_clock import DatabaseClock
+from tests.support.every_order import EveryOrder
 from tests.support.sessions import Connection
 
 unhurried = settings(
@@ -164,18 +166,53 @@ async def test_a_life_told_in_order_is_one_meeting(
     assert metadata["booking"]["provider"] == provider
 
 
-@pytest.mark.usefixtures("when")
-@pytest.mark.parametrize("life", [name for name in LIVES if "calcom" in name])
-async def test_every_order_of_a_life_ends_in_the_same_rows(
-    database: Connection, worker: Connection, life: str
+@pytest.mark.parametrize("life", LIVES)
+async def test_every_order_and_repetition_of_a_life_ends_in_the_same_rows(
+    database: Connection, worker: Connection, when: str, life: str
 ) -> None:
+    if when == "over":
+        await DatabaseClock(database).set(NOW + timedelta(days=200))
     provider, bodies, _ = LIVES[life]
     expected = await told(database, worker, provider, [bodies])
-    # Seven hundred are a few too many for everybody's machine.
-    step = 7 if len(bodies) > 5 else 1
-    for order in list(permutations(bodies))[::step]:
-        parts = [[body] for body in order]
-        assert await told(database, worker, provider, parts) == expected, order
+    bookings = await Bookings.create(database, worker, provider=provider)
+    arrivals = 0
+
+    async def tell(place: int) -> None:
+        await bookings.tell(*read(provider, [bodies[place]]), on=database)
+
+    async def arrived(order: Sequence[int]) -> None:
+        nonlocal arrivals
+        arrivals += 1
+        assert await rows(database, bookings) == expected, order
+
+    await EveryOrder(database, bodies, tell, arrived).walk()
+    assert arrivals
+
+
+async def test_an_order_that_ends_otherwise_would_be_found(
+    database: Connection,
+) -> None:
+    """What is told last stands here."""
+    organization_id = await make_organization(database)
+    names = ["Anna", "Bella", "Carla"]
+    ends = set()
+
+    async def tell(place: int) -> None:
+        await database.execute(
+            "update public.organizations set name = $2 where id = $1",
+            organization_id,
+            names[place],
+        )
+
+    async def arrived(_: Sequence[int]) -> None:
+        ends.add(
+            await database.fetchval(
+                "select name from public.organizations where id = $1", organization_id
+            )
+        )
+
+    await EveryOrder(database, names, tell, arrived).walk()
+    assert ends == set(names)
 
 
 @pytest.mark.usefixtures("when")
