@@ -89,6 +89,18 @@ def test_a_malformed_key_ring_says_what_is_wrong_with_it() -> None:
     assert problem.endswith("key 1 has 5 bytes, not 32")
 
 
+@pytest.mark.parametrize("cls", [ReceiverSettings, WorkerSettings])
+@pytest.mark.parametrize("app", ["GOOGLE", "MICROSOFT", "CALENDLY"])
+def test_an_oauth_app_has_an_id_and_a_secret_or_neither(app: str, cls: type) -> None:
+    both = f"{app}_CLIENT_ID", f"{app}_CLIENT_SECRET"
+    known = WORKER | {"CALENDLY_WEBHOOK_SIGNING_KEY": "k"}
+    for given, absent in (both, both[::-1]):
+        (problem,) = problems(cls, known | {given: "hunter2"})
+        assert problem.startswith(f"{absent} is missing: The ")
+        assert "hunter2" not in problem
+    assert read(cls, known | dict.fromkeys(both, "hunter2"))
+
+
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]"]
 )

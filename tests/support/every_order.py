@@ -9,6 +9,7 @@ every order there is, with repetitions of any number.
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tests.support.sessions import Connection
@@ -32,7 +33,10 @@ AS_IF_COMMITTED = "set constraints all immediate; set constraints all deferred"
 
 
 class EveryOrder:
-    """Tells deliveries by their places; `arrived` looks wherever all have been told."""
+    """Tells deliveries by their places; `arrived` looks wherever all have been told.
+
+    Of those `in_turn` none comes before the one ahead of it, nor after the next.
+    """
 
     def __init__(
         self,
@@ -40,14 +44,17 @@ class EveryOrder:
         deliveries: Sequence[str],
         tell: Callable[[int], Awaitable[Any]],
         arrived: Callable[[Sequence[int]], Awaitable[None]],
+        in_turn: Sequence[int] = (),
     ) -> None:
         self._database = database
         self._places = range(len(deliveries))
         # Ids that deliveries name are no draw: what comes next may name them again.
         self._named = frozenset(UUID.findall("".join(deliveries)))
+        self._in_turn = in_turn
         self._tell = tell
         self._arrived = arrived
         self._met: set[tuple[str, frozenset[int]]] = set()
+        self._arrivals = 0
         self._read = ""
 
     async def walk(self) -> None:
@@ -57,9 +64,10 @@ class EveryOrder:
         # In one transaction nothing ages: what was written when makes no difference.
         async with self._database.transaction():
             await self._go_on([])
+        assert self._arrivals
 
     async def _go_on(self, order: Sequence[int]) -> None:
-        for place in self._places:
+        for place in filter(partial(self._may_follow, order), self._places):
             step = self._database.transaction()
             await step.start()
             await self._tell(place)
@@ -67,12 +75,19 @@ class EveryOrder:
             await self._look([*order, place])
             await step.rollback()
 
+    def _may_follow(self, order: Sequence[int], place: int) -> bool:
+        if place not in self._in_turn:
+            return True
+        told = sum(one in order for one in self._in_turn)
+        return place in self._in_turn[max(told - 1, 0) : told + 1]
+
     async def _look(self, order: Sequence[int]) -> None:
         here = (await self._all_there_is(), frozenset(order))
         if here in self._met:
             return
         self._met.add(here)
         if len(here[1]) == len(self._places):
+            self._arrivals += 1
             await self._arrived(order)
         await self._go_on(order)
 
