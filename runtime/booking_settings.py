@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from runtime.setting_types import BaseUrl, Seconds
-from runtime.settings_reading import Settings, missing
+from runtime.setting_types import BaseUrl, ClientSecret, Seconds, missing
+from runtime.settings_reading import Settings
 
 
 class CalendlyApp(Settings):
@@ -14,20 +14,9 @@ class CalendlyApp(Settings):
     calendly_client_id: str | None = Field(
         None, description="The OAuth app that Calendly connections are made with."
     )
-    calendly_client_secret: SecretStr | None = Field(
+    calendly_client_secret: ClientSecret = Field(
         None, description="The secret of CALENDLY_CLIENT_ID."
     )
-
-    @field_validator("calendly_client_secret")
-    @classmethod
-    def _with_calendly_client_id(
-        cls, secret: SecretStr | None, info: ValidationInfo
-    ) -> SecretStr | None:
-        if (secret is None) == (info.data.get("calendly_client_id") is None):
-            return secret
-        raise missing(
-            "calendly_client_secret" if secret is None else "calendly_client_id"
-        )
 
 
 class BookingDeliveries(CalendlyApp):

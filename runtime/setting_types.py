@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from runtime.sealing import Keyring
+
+MISSING_PARTNER = "missing_partner"
 
 # Google takes 64 of these in the id of a channel, and 36 are ours.
 CHANNEL_PREFIX = re.compile(r"[A-Za-z0-9_+/=-]{1,28}")
@@ -20,6 +23,11 @@ class Expected:
     """Ends the sentence ``SUPACAL_PORT must be …``."""
 
     words: str
+
+
+def missing(name: str) -> PydanticCustomError:
+    """Make the refusal of a validator that found another variable missing."""
+    return PydanticCustomError(MISSING_PARTNER, "missing", {"name": name})
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
@@ -79,6 +87,14 @@ def _channel_prefix(value: str) -> str:
     return value
 
 
+def _with_its_id(secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    secret_name = str(info.field_name)
+    id_name = secret_name.removesuffix("_secret") + "_id"
+    if (secret is None) == (info.data.get(id_name) is None):
+        return secret
+    raise missing(secret_name if secret is None else id_name)
+
+
 PostgresUrl = Annotated[
     SecretStr,
     AfterValidator(_postgres_url),
@@ -100,6 +116,8 @@ SecretKeys = Annotated[
     AfterValidator(_keyring),
     Expected("id:key,id:key with keys of 32 bytes in base64url, newest first"),
 ]
+# …_client_secret, declared after …_client_id: both are given, or neither.
+ClientSecret = Annotated[SecretStr | None, AfterValidator(_with_its_id)]
 Networks = Annotated[
     str, AfterValidator(_networks), Expected("networks like 10.0.0.0/8,127.0.0.1/32")
 ]

@@ -15,6 +15,7 @@ from runtime.sealing import Keyring
 from runtime.setting_types import (
     BaseUrl,
     ChannelPrefix,
+    ClientSecret,
     Count,
     Networks,
     Port,
@@ -23,8 +24,9 @@ from runtime.setting_types import (
     Seconds,
     SecretKeys,
     Tenant,
+    missing,
 )
-from runtime.settings_reading import Settings, SettingsError, missing, read
+from runtime.settings_reading import Settings, SettingsError, read
 
 __all__ = [
     "DatabaseAccess",
@@ -85,18 +87,9 @@ class _Google(Settings):
     google_client_id: str | None = Field(
         None, description="The OAuth client that Google connections are made with."
     )
-    google_client_secret: SecretStr | None = Field(
+    google_client_secret: ClientSecret = Field(
         None, description="The secret of GOOGLE_CLIENT_ID."
     )
-
-    @field_validator("google_client_secret")
-    @classmethod
-    def _with_client_id(
-        cls, secret: SecretStr | None, info: ValidationInfo
-    ) -> SecretStr | None:
-        if (secret is None) == (info.data.get("google_client_id") is None):
-            return secret
-        raise missing("google_client_secret" if secret is None else "google_client_id")
 
 
 class _Microsoft(Settings):
@@ -105,7 +98,7 @@ class _Microsoft(Settings):
     microsoft_client_id: str | None = Field(
         None, description="The OAuth client that Outlook connections are made with."
     )
-    microsoft_client_secret: SecretStr | None = Field(
+    microsoft_client_secret: ClientSecret = Field(
         None, description="The secret of MICROSOFT_CLIENT_ID."
     )
     microsoft_tenant: Tenant = Field(
@@ -113,17 +106,6 @@ class _Microsoft(Settings):
         description="Whose accounts may connect: `common`, `organizations`, "
         "`consumers`, or one tenant by its id.",
     )
-
-    @field_validator("microsoft_client_secret")
-    @classmethod
-    def _with_microsoft_client_id(
-        cls, secret: SecretStr | None, info: ValidationInfo
-    ) -> SecretStr | None:
-        if (secret is None) == (info.data.get("microsoft_client_id") is None):
-            return secret
-        raise missing(
-            "microsoft_client_secret" if secret is None else "microsoft_client_id"
-        )
 
 
 class ReceiverSettings(_Program, _Google, _Microsoft, BookingDeliveries):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -13,9 +13,7 @@ from pydantic_settings import (
 )
 
 from runtime.sealing import MalformedKeys
-from runtime.setting_types import Expected
-
-MISSING_PARTNER = "missing_partner"
+from runtime.setting_types import MISSING_PARTNER, Expected
 
 
 class SettingsError(Exception):
@@ -63,11 +61,6 @@ class _GivenEnvironment(EnvSettingsSource):
     def __init__(self, cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
         super().__init__(cls)
         self.env_vars = {key.lower(): value for key, value in environ.items() if value}
-
-
-def missing(name: str) -> PydanticCustomError:
-    """Make the refusal of a validator that found another variable missing."""
-    return PydanticCustomError(MISSING_PARTNER, "missing", {"name": name})
 
 
 S = TypeVar("S", bound=Settings)
