@@ -1,6 +1,7 @@
 """What a person does at a provider, over its API: on a twin, and on the real one."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -28,12 +29,28 @@ class Hand(Protocol):
     async def delete(self, event_id: str) -> None: ...
 
 
+@asynccontextmanager
+async def calendar_of_its_own(
+    http: httpx2.AsyncClient, calendars_url: str, token: str, body: Mapping[str, str]
+) -> AsyncIterator[str]:
+    """Make a calendar, tell its id, and delete it afterwards."""
+    headers = {"Authorization": f"Bearer {token}"}
+    made = await http.post(calendars_url, json=body, headers=headers)
+    assert made.is_success, made.text
+    calendar_id = str(made.json()["id"])
+    try:
+        yield calendar_id
+    finally:
+        url = f"{calendars_url}/{quote(calendar_id, safe='')}"
+        await http.delete(url, headers=headers)
+
+
 class _Rest:
     def __init__(
-        self, http: httpx2.AsyncClient, url: str, token: str, calendar_id: str
+        self, http: httpx2.AsyncClient, calendars_url: str, token: str, calendar_id: str
     ) -> None:
         self._http = http
-        self._url = url
+        self._events_url = f"{calendars_url}/{quote(calendar_id, safe='')}/events"
         self._headers = {
             "Authorization": f"Bearer {token}",
             "Prefer": 'IdType="ImmutableId"',
@@ -41,35 +58,28 @@ class _Rest:
         self.calendar_id = calendar_id
 
     async def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self, method: str, url: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        answer = await self._http.request(
-            method, self._url + path, json=body, headers=self._headers
-        )
-        assert answer.is_success, (method, path, answer.text)
+        answer = await self._http.request(method, url, json=body, headers=self._headers)
+        assert answer.is_success, (method, url, answer.text)
         return answer.json() if answer.content else {}
 
-    @property
-    def _path(self) -> str:
-        raise NotImplementedError
+    def _event_url(self, event_id: str) -> str:
+        return f"{self._events_url}/{quote(event_id, safe='')}"
 
     async def _add(self, body: Mapping[str, Any]) -> str:
-        made = await self._send("POST", f"{self._path}", body)
+        made = await self._send("POST", self._events_url, body)
         return str(made["id"])
 
     async def _patch(self, event_id: str, body: Mapping[str, Any]) -> None:
-        await self._send("PATCH", f"{self._path}/{quote(event_id, safe='')}", body)
+        await self._send("PATCH", self._event_url(event_id), body)
 
     async def delete(self, event_id: str) -> None:
-        await self._send("DELETE", f"{self._path}/{quote(event_id, safe='')}")
+        await self._send("DELETE", self._event_url(event_id))
 
 
 class GoogleHand(_Rest):
     """On Google Calendar."""
-
-    @property
-    def _path(self) -> str:
-        return f"/calendars/{quote(self.calendar_id, safe='')}/events"
 
     async def add(self, title: str, start: datetime, *, weeks: int = 0) -> str:
         rule = {"recurrence": [f"RRULE:FREQ=WEEKLY;COUNT={weeks}"]} if weeks else {}
@@ -97,10 +107,6 @@ class GoogleHand(_Rest):
 
 class GraphHand(_Rest):
     """In Outlook."""
-
-    @property
-    def _path(self) -> str:
-        return f"/me/calendars/{quote(self.calendar_id, safe='')}/events"
 
     async def add(self, title: str, start: datetime, *, weeks: int = 0) -> str:
         return await self._add(

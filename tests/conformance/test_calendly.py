@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import AsyncIterator
-from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import httpx2
 import pytest
 
-from local_stack.twins.calendly import Booking, CalendlyTwin
+from local_stack.twins.calendly import CalendlyTwin
 from providers.calendly.client import CalendlyClient
 from providers.calendly.receiver import CalendlyReceiver
-from providers.model import Notification
 from providers.protocols import BookingClient
 from providers.signatures import hex_digest
 from runtime.sealing import Keyring
@@ -20,16 +19,10 @@ from tests.conformance.booking_clients import (
     BookingClientPromises,
     ReadingPromises,
 )
+from tests.conformance.calling import calls_to, clients
 from tests.conformance.conftest import LIVE
-from tests.conformance.receivers import KEYRING, NOW, ReceiverPromises, Request
+from tests.conformance.receivers import NOW, BookingReceiverPromises, Request
 from tests.support.booking_bodies import CalendlyLife
-
-
-def client_of(http: httpx2.AsyncClient, url: str, token: str) -> CalendlyClient:
-    async def access_token() -> str:
-        return token
-
-    return CalendlyClient(http, url, access_token)
 
 
 class TestCalendly(BookingClientPromises):
@@ -37,23 +30,13 @@ class TestCalendly(BookingClientPromises):
 
     @pytest.fixture
     async def at(self) -> AsyncIterator[Booker]:
-        twin, url = CalendlyTwin(), "https://twin.test"
-        async with (
-            twin,
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(twin)) as http,
-        ):
+        twin = CalendlyTwin()
+        async with calls_to(twin) as http:
+            client_with = clients(CalendlyClient, http, "https://twin.test")
             host = twin.host("ana@example.org")
-            kind = host.event_type("Planning call")
-
-            def book(start: datetime, email: str) -> Booking:
-                return host.book(kind, start, email=email, name="Guest")
-
-            yield Booker(
-                client_of(http, url, host.personal_token()),
-                lambda token: client_of(http, url, token),
-                host.email,
-                book,
-            )
+            token = host.personal_token()
+            book = partial(host.book, host.event_type("Planning call"), name="Guest")
+            yield Booker(client_with(token), client_with, host.email, book)
 
 
 @pytest.mark.live("calendly")
@@ -63,14 +46,14 @@ class TestCalendlyLive(ReadingPromises):
     @pytest.fixture
     async def client(self) -> AsyncIterator[BookingClient]:
         async with httpx2.AsyncClient(timeout=30) as http:
-            token = os.environ[LIVE["calendly"]]
-            yield client_of(http, "https://api.calendly.com", token)
+            client_with = clients(CalendlyClient, http, "https://api.calendly.com")
+            yield client_with(os.environ[LIVE["calendly"]])
 
 
-class TestCalendlyReceiver(ReceiverPromises):
+class TestCalendlyReceiver(BookingReceiverPromises):
     """Deliveries, signed over a time and the body."""
 
-    signs_the_body = True
+    receiver = CalendlyReceiver()
 
     def sign(self, channel_id: UUID, keyring: Keyring) -> Request:
         body = CalendlyLife().book()[0].encode()
@@ -78,14 +61,3 @@ class TestCalendlyReceiver(ReceiverPromises):
         key = keyring.signing_keys(channel_id)[0]
         digest = hex_digest(key, time.encode() + b"." + body)
         return Request({"calendly-webhook-signature": f"t={time},v1={digest}"}, body)
-
-    def read(
-        self, request: Request, channel_id: UUID, keyring: Keyring = KEYRING
-    ) -> list[Notification]:
-        return CalendlyReceiver().read(
-            request.headers,
-            request.body,
-            keyring=keyring,
-            now=NOW,
-            channel_id=channel_id,
-        )

@@ -10,24 +10,19 @@ import pytest
 from local_stack.twins.google import GoogleTwin
 from providers.google.client import GoogleClient
 from providers.google.receiver import GoogleReceiver
-from providers.model import Notification
 from runtime.sealing import Keyring
 from tests.conformance.calendar_clients import At, CalendarClientPromises
+from tests.conformance.calling import calls_to, clients
 from tests.conformance.conftest import LIVE
-from tests.conformance.hands import GoogleHand
-from tests.conformance.receivers import KEYRING, NOW, ReceiverPromises, Request
+from tests.conformance.hands import GoogleHand, calendar_of_its_own
+from tests.conformance.receivers import ReceiverPromises, Request
 
 REAL = "https://www.googleapis.com/calendar/v3"
 
 
-def at(http: httpx2.AsyncClient, url: str, token: str, calendar_id: str) -> At:
-    def client_with(token: str) -> GoogleClient:
-        async def access_token() -> str:
-            return token
-
-        return GoogleClient(http, url, access_token)
-
-    hand = GoogleHand(http, url, token, calendar_id)
+def at_google(http: httpx2.AsyncClient, url: str, token: str, calendar_id: str) -> At:
+    client_with = clients(GoogleClient, http, url)
+    hand = GoogleHand(http, f"{url}/calendars", token, calendar_id)
     return At(client_with(token), hand, client_with)
 
 
@@ -37,13 +32,11 @@ class TestGoogle(CalendarClientPromises):
     @pytest.fixture
     async def at(self) -> AsyncIterator[At]:
         twin = GoogleTwin()
-        async with (
-            twin,
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(twin)) as http,
-        ):
+        async with calls_to(twin) as http:
             account = twin.account("mira@example.org")
-            url, token = "https://twin.test/calendar/v3", account.sign_in().access_token
-            yield at(http, url, token, account.primary.id)
+            token = account.sign_in().access_token
+            url = "https://twin.test/calendar/v3"
+            yield at_google(http, url, token, account.primary.id)
 
 
 @pytest.mark.live("google")
@@ -53,20 +46,18 @@ class TestGoogleLive(CalendarClientPromises):
     @pytest.fixture
     async def at(self) -> AsyncIterator[At]:
         token = os.environ[LIVE["google"]]
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx2.AsyncClient(timeout=30) as http:
-            body = {"summary": "Supacal: conformance", "timeZone": "Europe/Berlin"}
-            made = await http.post(f"{REAL}/calendars", json=body, headers=headers)
-            assert made.is_success, made.text
-            calendar_id = made.json()["id"]
-            try:
-                yield at(http, REAL, token, calendar_id)
-            finally:
-                await http.delete(f"{REAL}/calendars/{calendar_id}", headers=headers)
+        body = {"summary": "Supacal: conformance", "timeZone": "Europe/Berlin"}
+        async with (
+            httpx2.AsyncClient(timeout=30) as http,
+            calendar_of_its_own(http, f"{REAL}/calendars", token, body) as calendar_id,
+        ):
+            yield at_google(http, REAL, token, calendar_id)
 
 
 class TestGoogleReceiver(ReceiverPromises):
     """Pushes, whose token is their proof."""
+
+    receiver = GoogleReceiver()
 
     def sign(self, channel_id: UUID, keyring: Keyring) -> Request:
         headers = {
@@ -77,9 +68,3 @@ class TestGoogleReceiver(ReceiverPromises):
             "x-goog-message-number": "481734",
         }
         return Request(headers, b"")
-
-    def read(
-        self, request: Request, channel_id: UUID, keyring: Keyring = KEYRING
-    ) -> list[Notification]:
-        receiver = GoogleReceiver()
-        return receiver.read(request.headers, request.body, keyring=keyring, now=NOW)
