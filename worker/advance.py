@@ -20,9 +20,7 @@ class Advance:
 
     async def __call__(self, task: Task) -> Outcome:
         began = time.perf_counter()
-        done = await queries.tasks.advance(
-            self._pool, task_id=task.id, lease=task.lease
-        )
+        done = await queries.tasks.advance(self._pool, **task.fence)
         latest = task.now() + AT_LEAST_EVERY
         return Outcome(
             next_at=min(done["next_at"] or latest, latest),

@@ -57,8 +57,7 @@ class Asker:
         told = await self._ask(self._account.bookings.account)
         await queries.bookings.name_account(
             self._pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._connection_id,
             provider_account_id=told.provider_id,
         )
@@ -82,8 +81,7 @@ class Asker:
             again = False
         await queries.bookings.end_fetch(
             self._pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._connection_id,
             provider_id=provider_id,
             fetch_at=wanted["fetch_at"],
@@ -92,7 +90,7 @@ class Asker:
 
     async def sweep(self) -> bool:
         """Read a page of a sweep; whether that was its last."""
-        sweep = await queries.bookings.begin_sweep(self._pool, **self._fence)
+        sweep = await queries.bookings.begin_sweep(self._pool, **self._of_sweep)
         since: datetime | None = sweep["sweep_since"]
         try:
             page = await self._ask(
@@ -112,7 +110,7 @@ class Asker:
             found = [one for one in found if _starts_after(one, sweep["sweep_from"])]
         await self._teller.tell_answers(found, again=since is None)
         if page.next_page_token is None:
-            await queries.bookings.end_sweep(self._pool, **self._fence)
+            await queries.bookings.end_sweep(self._pool, **self._of_sweep)
         else:
             await self._turn_page(page.next_page_token)
         return page.next_page_token is None
@@ -154,8 +152,7 @@ class Asker:
     async def _turn_page(self, page: str | None) -> None:
         await queries.bookings.turn_sweep_page(
             self._pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._connection_id,
             page=page,
         )
@@ -165,10 +162,9 @@ class Asker:
             return await self._account.ask(call)
 
     @property
-    def _fence(self) -> dict[str, object]:
+    def _of_sweep(self) -> dict[str, object]:
         return {
-            "task_id": self._task.id,
-            "lease": self._task.lease,
+            **self._task.fence,
             "connection_id": self._connection_id,
             "calendar_id": self._calendar_id,
         }

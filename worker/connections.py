@@ -173,8 +173,7 @@ class Account:
         """Let the connection wait for its owner, unless it has other tokens by now."""
         await queries.connections.lose_access(
             self._shared.pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._connection_id,
             ciphertext=self._tokens.ciphertext,
             reason=str(lost),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 NO_STEPS: Mapping[str, float] = {}
@@ -53,6 +53,11 @@ class Task:
     # On time.monotonic(). The first moves on with each renewal.
     lease_ends: float
     claimed: float = field(default_factory=time.monotonic)
+
+    @property
+    def fence(self) -> dict[str, Any]:
+        """What every write names: it is refused once the task is another worker's."""
+        return {"task_id": self.id, "lease": self.lease}
 
     def lease_remaining(self) -> float:
         """How many seconds the lease is ours for certain, unless renewed meanwhile.

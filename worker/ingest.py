@@ -36,7 +36,7 @@ class Ingest:
 
     async def __call__(self, task: Task) -> Outcome:
         connection = await queries.bookings.begin_ingest(
-            self.pool, task_id=task.id, lease=task.lease, connection_id=task.subject_id
+            self.pool, **task.fence, connection_id=task.subject_id
         )
         if connection is None:  # gone, or switched off meanwhile
             return Outcome(next_at=None)
@@ -120,8 +120,7 @@ class Intake:
             pause_s = trouble.retry_after_s
             await queries.bookings.postpone_asking(
                 self._pool,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 connection_id=self._task.subject_id,
                 pause=timedelta(seconds=PAUSE_S if pause_s is None else pause_s),
             )
@@ -142,8 +141,7 @@ class Intake:
     async def _note_missed(self, *, can_sweep: bool) -> None:
         await queries.bookings.note_missed(
             self._pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._task.subject_id,
             can_sweep=can_sweep,
         )
@@ -151,8 +149,7 @@ class Intake:
     async def _finish(self, *, can_ask: bool) -> datetime | None:
         next_at: datetime | None = await queries.bookings.finish_ingest(
             self._pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._task.subject_id,
             calendar_id=self._connection["calendar_id"],
             changes=self._teller.changes,
@@ -167,8 +164,7 @@ async def note_error(
     """Show the owner what the provider said."""
     await queries.calendars.note_calendar_error(
         pool,
-        task_id=task.id,
-        lease=task.lease,
+        **task.fence,
         calendar_id=connection["calendar_id"],
         message=str(error),
     )

@@ -24,7 +24,7 @@ class Pull:
 
     async def __call__(self, task: Task) -> Outcome:
         calendar = await queries.calendars.begin_pull(
-            self.pool, task_id=task.id, lease=task.lease, calendar_id=task.subject_id
+            self.pool, **task.fence, calendar_id=task.subject_id
         )
         if calendar is None:  # gone, or switched off meanwhile
             return Outcome(next_at=None)
@@ -83,8 +83,7 @@ class Pull:
             await round_.read_upcoming(calendar["now_at"], UPCOMING)
         await queries.calendars.begin_full_round(
             self.pool,
-            task_id=task.id,
-            lease=task.lease,
+            **task.fence,
             calendar_id=task.subject_id,
             beside=beside,
         )
@@ -94,8 +93,7 @@ class Pull:
     async def _lose_calendar(self, task: Task, gone: Gone) -> datetime:
         next_at: datetime = await queries.calendars.lose_calendar(
             self.pool,
-            task_id=task.id,
-            lease=task.lease,
+            **task.fence,
             calendar_id=task.subject_id,
             reason=str(gone),
         )
@@ -104,8 +102,7 @@ class Pull:
     async def _note_error(self, task: Task, error: ProviderError) -> None:
         await queries.calendars.note_calendar_error(
             self.pool,
-            task_id=task.id,
-            lease=task.lease,
+            **task.fence,
             calendar_id=task.subject_id,
             message=str(error),
         )

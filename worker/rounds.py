@@ -200,7 +200,7 @@ class Round:
         places: list[int]
         if self._full and not expanded:
             places = await queries.calendars.meet_events(
-                self._pool, task_id=self._task.id, lease=self._task.lease, **facts
+                self._pool, **self._task.fence, **facts
             )
         else:
             places = await queries.calendars.compare_hashes(
@@ -225,8 +225,7 @@ class Round:
         with self._steps.timed("apply"):
             applied = await queries.calendars.apply_events(
                 connection,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 calendar_id=self._task.subject_id,
                 events=msgspec.json.encode(events).decode(),
                 round=msgspec.json.encode(round_).decode(),
@@ -244,8 +243,7 @@ class Round:
                 await self._apply_on(connection, events, self._last_call(series))
             next_at: datetime | None = await queries.calendars.finish_pull(
                 connection,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 calendar_id=self._task.subject_id,
                 lane=self._task.lane,
                 changes=self._changes,

@@ -157,8 +157,7 @@ class Teller:
         with self._steps.timed("apply"):
             applied: asyncpg.Record = await queries.bookings.apply_bookings(
                 connection,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 connection_id=self._connection_id,
                 bookings=_json([_without_raw(booking) for booking in bookings]),
                 again=again,
@@ -182,8 +181,7 @@ class Teller:
         if self._can_ask and bookings:
             await queries.bookings.fetch_delivered(
                 connection,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 connection_id=self._connection_id,
                 provider_ids=[one.provider_id for one in bookings],
                 series=[one.ask == "series" for one in bookings],

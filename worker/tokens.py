@@ -124,8 +124,7 @@ class TokensInUse:
         for _ in range(looks):
             stored = await queries.connections.begin_refresh(
                 self._vault.pool,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 connection_id=self._connection_id,
                 ciphertext=self.ciphertext,
             )
@@ -174,8 +173,7 @@ class TokensInUse:
     async def _miss_key(self, key_id: str) -> None:
         await queries.connections.miss_key(
             self._vault.pool,
-            task_id=self._task.id,
-            lease=self._task.lease,
+            **self._task.fence,
             connection_id=self._connection_id,
             key_id=key_id,
         )

@@ -53,8 +53,7 @@ class Translator:
         async with self._pool.acquire() as connection, connection.transaction():
             keys = await queries.bookings.keep_translations(
                 connection,
-                task_id=self._task.id,
-                lease=self._task.lease,
+                **self._task.fence,
                 connection_id=self._task.subject_id,
                 asked=asked,
                 found=msgspec.json.encode(found).decode(),

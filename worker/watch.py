@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -56,7 +57,7 @@ class Watch:
 
     async def __call__(self, task: Task) -> Outcome:
         calendar = await queries.channels.begin_watch(
-            self.pool, task_id=task.id, lease=task.lease, calendar_id=task.subject_id
+            self.pool, **task.fence, calendar_id=task.subject_id
         )
         if calendar is None:
             return Outcome(next_at=None)
@@ -157,8 +158,7 @@ class WatchRun:
         else:
             await queries.channels.doubt_channel(
                 self.pool,
-                task_id=self.task.id,
-                lease=self.task.lease,
+                **self.task.fence,
                 channel_id=channel_id,
                 reason=str(error),
             )
@@ -167,8 +167,7 @@ class WatchRun:
         """Take the channel that the provider has, and beside which it takes none."""
         answer = await queries.channels.adopt_channel(
             self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
+            **self.task.fence,
             channel_id=channel_id,
             found_id=found.channel_id,
             resource_id=found.resource_id,
@@ -189,8 +188,7 @@ class WatchRun:
     async def _keep(self, live: Live, kept: Kept) -> datetime:
         renew_at: datetime = await queries.channels.keep_channel(
             self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
+            **self.task.fence,
             channel_id=live.id,
             expires_at=kept.expires_at,
             key_id=kept.key_id,
@@ -208,8 +206,7 @@ class WatchRun:
     ) -> None:
         await queries.channels.miss_signing_key(
             self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
+            **self.task.fence,
             connection_id=self.calendar["connection_id"],
         )
         if live is None:
@@ -260,35 +257,31 @@ class WatchRun:
 
     async def _open(self) -> UUID:
         channel_id: UUID = await queries.channels.open_channel(
-            self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
-            calendar_id=self.task.subject_id,
-            key_id=self.channels.key_id,
-            address=self.channels.address,
-            id_prefix=self.channels.id_prefix,
+            self.pool, **self.task.fence, **self._new_channel
         )
         return channel_id
 
     async def _open_or_borrow(self) -> UUID | datetime:
         """Return the channel to ask for; where none is, when to look again."""
         answer = await queries.channels.open_or_borrow(
-            self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
-            calendar_id=self.task.subject_id,
-            key_id=self.channels.key_id,
-            address=self.channels.address,
-            id_prefix=self.channels.id_prefix,
+            self.pool, **self.task.fence, **self._new_channel
         )
         opened: UUID | datetime = answer["channel_id"] or answer["renew_at"]
         return opened
 
+    @property
+    def _new_channel(self) -> dict[str, Any]:
+        return {
+            "calendar_id": self.task.subject_id,
+            "key_id": self.channels.key_id,
+            "address": self.channels.address,
+            "id_prefix": self.channels.id_prefix,
+        }
+
     async def _activate(self, channel: Channel) -> datetime:
         renew_at: datetime = await queries.channels.activate_channel(
             self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
+            **self.task.fence,
             channel_id=channel.channel_id,
             resource_id=channel.resource_id,
             expires_at=channel.expires_at,
@@ -298,8 +291,7 @@ class WatchRun:
     async def _catch_up(self) -> None:
         await queries.channels.catch_up(
             self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
+            **self.task.fence,
             calendar_id=self.task.subject_id,
         )
 
@@ -308,8 +300,7 @@ class WatchRun:
     ) -> None:
         await queries.channels.close_channel(
             self.pool,
-            task_id=self.task.id,
-            lease=self.task.lease,
+            **self.task.fence,
             channel_id=channel_id,
             status=status,
             reason=reason,
