@@ -258,14 +258,12 @@ declare
   v_began_at timestamptz;
 begin
   perform sync.hold_task(p_task_id, p_lease);
-  select state.sweep_began_at into v_began_at
-  from sync.ingest_state as state
-  where state.connection_id = p_connection_id;
   update sync.ingest_state as state
   set
-    swept_until = v_began_at, sweep_began_at = null, sweep_page = null,
+    swept_until = state.sweep_began_at, sweep_began_at = null, sweep_page = null,
     sweep_at = v_now + sync.sweep_interval(p_connection_id) * (0.85 + 0.3 * random())
-  where state.connection_id = p_connection_id;
+  where state.connection_id = p_connection_id
+  returning state.swept_until into v_began_at;
   update public.calendars as calendar set backfill = 'complete'
   where calendar.id = p_calendar_id and calendar.backfill <> 'complete';
   insert into sync.calendar_state as state (calendar_id, last_pulled_at)
