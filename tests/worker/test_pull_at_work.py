@@ -12,7 +12,7 @@ import pytest
 from local_stack.twins.google import Calendar
 from tests.support.events import coming
 from tests.support.eventually import eventually
-from tests.support.people import DEEDS, Busy
+from tests.support.google_people import GooglePerson
 from tests.support.sessions import Connection
 from tests.support.sync import (
     World,
@@ -89,12 +89,12 @@ async def test_lost_doubled_and_late_pushes_cost_no_change(
     calendar = world.account.primary
     calendar_id = await world.switch_on(calendar)
     await until_mirrored(world, calendar_id, calendar)
-    busy = Busy(world.twin, calendar, world.twin.account(new_address()))
+    busy = GooglePerson(world.twin, calendar, world.twin.account(new_address()))
 
     with unreliable(world):
         for _ in range(60):
             numbers = tuple(chance.randrange(1000) for _ in range(3))
-            busy.do(chance.randrange(len(DEEDS)), numbers)  # type: ignore[arg-type]
+            busy.do(chance.choice(GooglePerson.deeds), numbers)  # type: ignore[arg-type]
             await asyncio.sleep(0.01 * chance.random())
         await world.twin.pushes.drain()
     # The poll that makes good what no push told; once more, where one is under way.

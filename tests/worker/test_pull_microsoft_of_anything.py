@@ -17,9 +17,10 @@ from pytest_postgresql.executors import NoopExecutor
 
 from local_stack.postgres import Postgres
 from local_stack.twins.microsoft import Calendar
+from tests.support.busy import Numbers
 from tests.support.cluster import copy_of
 from tests.support.outlook import OutlookWorld, assert_mirrors, make_outlook
-from tests.support.outlook_people import DEEDS, SERIES_DEEDS, Busy
+from tests.support.outlook_people import OutlookPerson
 from tests.support.sessions import Sessions
 from tests.support.stories import ANYTHING, CALENDARS
 from tests.support.sync import new_address
@@ -32,17 +33,14 @@ LAG_S = 3600
 number = st.integers(0, 1000)
 # What happens after a deed: mostly nothing, or a pull, or one that meets with trouble.
 then = st.sampled_from(["", "", "", "pull", "pull", "pull", *TROUBLE])
-deed = st.tuples(
-    st.integers(0, len(DEEDS) - 1), st.tuples(number, number, number), then
-)
-series_deed = st.tuples(
-    st.sampled_from(SERIES_DEEDS), st.tuples(number, number, number), then
-)
-Story = list[tuple[int, tuple[int, int, int], str]]
+numbers = st.tuples(number, number, number)
+step = st.tuples(st.sampled_from(OutlookPerson.deeds), numbers, then)
+series_step = st.tuples(st.sampled_from(OutlookPerson.series_deeds), numbers, then)
+Story = list[tuple[str, Numbers, str]]
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-@given(story=st.lists(deed, min_size=8, max_size=30))
+@given(story=st.lists(step, min_size=8, max_size=30))
 @settings(ANYTHING, max_examples=int(os.environ.get("EXAMPLES", "15")))
 def test_whatever_happens_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, backwards: bool, story: Story
@@ -52,7 +50,7 @@ def test_whatever_happens_is_mirrored(
 
 
 @pytest.mark.parametrize("file", CALENDARS, ids=lambda file: file.name)
-@given(story=st.lists(st.one_of(series_deed, deed), min_size=10, max_size=20))
+@given(story=st.lists(st.one_of(series_step, step), min_size=10, max_size=20))
 @settings(ANYTHING, max_examples=3)
 def test_whatever_happens_in_a_calendar_that_somebody_kept_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, file: Path, story: Story
@@ -85,11 +83,11 @@ async def live_through(
 
 async def _live_through(world: OutlookWorld, calendar: Calendar, story: Story) -> None:
     friend = world.twin.account(new_address())
-    busy = Busy(world.twin, calendar, world.account, friend)
+    busy = OutlookPerson(world.twin, calendar, world.account, friend)
     calendar_id = await world.switch_on(calendar)
     done: list[str] = []
-    for what, numbers, then in story:
-        done.append(busy.do(what, numbers))
+    for deed, numbers, then in story:
+        done.append(busy.do(deed, numbers))
         if then:
             done.append(then)
             await _pull(world, calendar_id, calendar, then, done)

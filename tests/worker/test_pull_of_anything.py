@@ -17,8 +17,9 @@ from pytest_postgresql.executors import NoopExecutor
 
 from local_stack.postgres import Postgres
 from local_stack.twins.google import Calendar
+from tests.support.busy import Numbers
 from tests.support.cluster import copy_of
-from tests.support.people import DEEDS, SERIES_DEEDS, Busy
+from tests.support.google_people import GooglePerson
 from tests.support.sessions import Sessions
 from tests.support.stories import ANYTHING, CALENDARS
 from tests.support.sync import World, assert_mirrors, make_world, new_address
@@ -30,17 +31,14 @@ FAILURES = ("fail", "throttle", "cut")
 number = st.integers(0, 1000)
 # What happens after a deed: mostly nothing, or a pull, or one that meets with trouble.
 then = st.sampled_from(["", "", "", "pull", "pull", "pull", *FAILURES, "expire"])
-deed = st.tuples(
-    st.integers(0, len(DEEDS) - 1), st.tuples(number, number, number), then
-)
-series_deed = st.tuples(
-    st.sampled_from(SERIES_DEEDS), st.tuples(number, number, number), then
-)
-Story = list[tuple[int, tuple[int, int, int], str]]
+numbers = st.tuples(number, number, number)
+step = st.tuples(st.sampled_from(GooglePerson.deeds), numbers, then)
+series_step = st.tuples(st.sampled_from(GooglePerson.series_deeds), numbers, then)
+Story = list[tuple[str, Numbers, str]]
 
 
 @pytest.mark.parametrize("page_size", [None, 3])
-@given(story=st.lists(deed, min_size=8, max_size=30))
+@given(story=st.lists(step, min_size=8, max_size=30))
 @settings(ANYTHING, max_examples=int(os.environ.get("EXAMPLES", "30")))
 def test_whatever_happens_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, page_size: int | None, story: Story
@@ -50,7 +48,7 @@ def test_whatever_happens_is_mirrored(
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name if file else "empty")
-@given(story=st.lists(st.one_of(series_deed, deed), min_size=10, max_size=20))
+@given(story=st.lists(st.one_of(series_step, step), min_size=10, max_size=20))
 @settings(ANYTHING, max_examples=4)
 def test_whatever_happens_in_a_calendar_that_somebody_kept_is_mirrored(
     cluster: Postgres, migrated: NoopExecutor, file: Path | None, story: Story
@@ -81,11 +79,11 @@ async def live_through(
 
 
 async def _live_through(world: World, calendar: Calendar, story: Story) -> None:
-    busy = Busy(world.twin, calendar, world.twin.account(new_address()))
+    busy = GooglePerson(world.twin, calendar, world.twin.account(new_address()))
     calendar_id = await world.switch_on(calendar)
     done: list[str] = []
-    for what, numbers, then in story:
-        done.append(busy.do(what, numbers))
+    for deed, numbers, then in story:
+        done.append(busy.do(deed, numbers))
         if then:
             done.append(then)
             await _pull(world, calendar_id, calendar, then, done)

@@ -11,7 +11,7 @@ from uuid import UUID
 from local_stack.twins.google import Calendar, GoogleTwin, serving
 from local_stack.twins.switchboard import Fault, FaultKind
 from tests.support.eventually import eventually
-from tests.support.people import DEEDS, Busy
+from tests.support.google_people import GooglePerson
 from tests.support.sessions import Connection
 from tests.support.sync import (
     World,
@@ -97,10 +97,10 @@ async def keep_changing(
     """Do this and that in the calendars until cancelled."""
     friend = world.twin.account(new_address())
     each = {calendar.id: calendar for calendar in calendars}
-    people = [Busy(world.twin, calendar, friend) for calendar in each.values()]
+    people = [GooglePerson(world.twin, calendar, friend) for calendar in each.values()]
     while True:
         numbers = chance.randrange(1000), chance.randrange(1000), chance.randrange(1000)
-        chance.choice(people).do(chance.randrange(len(DEEDS)), numbers)
+        chance.choice(people).do(chance.choice(GooglePerson.deeds), numbers)
         await asyncio.sleep(chance.uniform(*PAUSE_S))
 
 
