@@ -100,7 +100,7 @@ def _add_doctor(commands: Commands) -> None:
         choices=("google", "microsoft", "calendly", "calcom"),
         metavar="PROVIDER",
         help="post signed test deliveries to SUPACAL_PUBLIC_URL, as google, microsoft, "
-        "calendly or calcom would; nothing is stored",
+        "calendly or calcom would; they mean nothing to the worker",
     )
     one.add_argument(
         "--calendar",

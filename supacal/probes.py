@@ -1,16 +1,18 @@
 """Test deliveries, signed as a provider signs them: `supacal doctor --send-test`.
 
-They name a channel or an account that is nobody's, so whatever works answers well and
-nothing is stored.
+They reach the database, and mean nothing: a channel that is nobody's is told of, so
+nothing is stored. A webhook made by hand names no channel, but something that is no
+booking: where it is somebody's, it is stored as ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import httpx2
 import msgspec
+from pydantic import SecretStr
 
 from providers.model import Provider
 from providers.signatures import hex_digest
@@ -19,8 +21,16 @@ from supacal.findings import Finding
 
 FORGED = "a forged delivery is refused"
 GENUINE = "a signed delivery is accepted"
+BY_HAND = "a delivery of a webhook made by hand is accepted"
 ASKED = "it answers to who asks whether it wants deliveries"
 CHALLENGE = "supacal doctor"
+# What is no trigger of bookings is kept at most, and never read.
+NO_BOOKING = "supacal.doctor"
+DERIVED = "SUPACAL_SECRET_KEYS"
+SHARED = {
+    Provider.CALENDLY: "CALENDLY_WEBHOOK_SIGNING_KEY",
+    Provider.CALCOM: "CALCOM_WEBHOOK_SECRET",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Message:
     body: bytes
     right: tuple[int, ...]
     answer: str | None = None
+    secret: str = DERIVED
 
 
 async def send_test(
@@ -46,15 +57,26 @@ async def send_test(
     if settings.supacal_public_url is None:
         raise SettingsError(["SUPACAL_PUBLIC_URL is missing"])
     messages = MESSAGES[Provider(provider)](settings)
-    return [
+    found = [
         await _sent(http, settings.supacal_public_url, message) for message in messages
     ]
+    shared = SHARED.get(Provider(provider))
+    if shared is not None and shared not in {message.secret for message in messages}:
+        said = f"no {shared} is set here: webhooks made by hand are not tested"
+        found.append(Finding(True, said))
+    return found
 
 
 async def _sent(http: httpx2.AsyncClient, url: str, message: Message) -> Finding:
     address = url + message.path
     try:
         answer = await http.post(address, headers=message.headers, content=message.body)
+    except httpx2.ReadTimeout:
+        return Finding(
+            False,
+            f"{message.what}: {address} takes too long; can webhook_api reach its "
+            "database? See /readyz",
+        )
     except httpx2.TransportError as failure:
         return Finding(
             False,
@@ -65,13 +87,13 @@ async def _sent(http: httpx2.AsyncClient, url: str, message: Message) -> Finding
     if message.answer is not None:
         is_right = is_right and answer.text == message.answer
     outcome = "" if is_right else f": the answer was {answer.status_code}"
-    advice = "" if is_right else _advice(answer.status_code)
+    advice = "" if is_right else _advice(answer.status_code, message)
     return Finding(is_right, f"{message.what}{outcome}{advice}")
 
 
-def _advice(status: int) -> str:
+def _advice(status: int, message: Message) -> str:
     if status in {401, 403}:
-        return "; does webhook_api run with the SUPACAL_SECRET_KEYS given here?"
+        return f"; does webhook_api run with the {message.secret} given here?"
     if status in {404, 405}:
         return "; does SUPACAL_PUBLIC_URL lead to webhook_api?"
     return "; see the log of webhook_api"
@@ -116,35 +138,46 @@ def _microsoft(settings: ReceiverSettings) -> list[Message]:
 
 
 def _calendly(settings: ReceiverSettings) -> list[Message]:
-    channel_id = uuid4()
-    path = f"/webhooks/calendly/{channel_id}"
-    (key, *_) = settings.keyring.signing_keys(channel_id)
-    body = msgspec.json.encode({"event": "supacal.doctor", "payload": {}})
+    body = msgspec.json.encode({"event": NO_BOOKING, "payload": {}})
     time = str(int(datetime.now(UTC).timestamp()))
 
     def signed(key: str) -> dict[str, str]:
         digest = hex_digest(key, time.encode() + b"." + body)
         return {"Calendly-Webhook-Signature": f"t={time},v1={digest}"}
 
-    return [
-        Message(GENUINE, path, signed(key), body, (200,)),
-        Message(FORGED, path, signed("forged"), body, (401, 429)),
-    ]
+    shared = settings.calendly_webhook_signing_key
+    return _bookings(settings, Provider.CALENDLY, body, signed, shared)
 
 
 def _calcom(settings: ReceiverSettings) -> list[Message]:
-    channel_id = uuid4()
-    path = f"/webhooks/calcom/{channel_id}"
-    (key, *_) = settings.keyring.signing_keys(channel_id)
-    body = msgspec.json.encode({"triggerEvent": "PING", "payload": {}})
+    body = msgspec.json.encode({"triggerEvent": NO_BOOKING, "payload": {}})
 
     def signed(key: str) -> dict[str, str]:
         return {"X-Cal-Signature-256": hex_digest(key, body)}
 
-    return [
+    shared = settings.calcom_webhook_secret
+    return _bookings(settings, Provider.CALCOM, body, signed, shared)
+
+
+def _bookings(
+    settings: ReceiverSettings,
+    provider: Provider,
+    body: bytes,
+    signed: Callable[[str], Mapping[str, str]],
+    shared: SecretStr | None,
+) -> list[Message]:
+    channel_id = uuid4()
+    by_hand = f"/webhooks/{provider}"
+    path = f"{by_hand}/{channel_id}"
+    (key, *_) = settings.keyring.signing_keys(channel_id)
+    messages = [
         Message(GENUINE, path, signed(key), body, (200,)),
         Message(FORGED, path, signed("forged"), body, (401, 429)),
     ]
+    if shared is not None:
+        headers, secret = signed(shared.get_secret_value()), SHARED[provider]
+        messages.append(Message(BY_HAND, by_hand, headers, body, (200,), secret=secret))
+    return messages
 
 
 MESSAGES = {

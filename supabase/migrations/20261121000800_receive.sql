@@ -63,6 +63,7 @@ begin
     select
       request.place::integer as place, request.provider,
       coalesce(request.routing_key, '') as routing_key,
+      request.headers::jsonb ? 'ignored' as is_idle,
       -- An outage of ours is everybody's.
       request.kind = 'lifecycle' and request.headers::jsonb ->> 'reason' = 'outage' as for_all,
       case when coalesce(request.routing_key, '') = '' then coalesce(
@@ -104,7 +105,7 @@ begin
   ),
 
   unknown as materialized (
-    select unnamed.place, unnamed.provider, unnamed.routing_key
+    select unnamed.place, unnamed.provider, unnamed.routing_key, unnamed.is_idle
     from unnamed
     where not unnamed.for_all and unnamed.place not in (select named.place from named)
   ),
@@ -138,7 +139,8 @@ begin
     (
       select array_agg(distinct unknown.provider || ' ' || unknown.routing_key)
       from unknown
-      where unknown.provider not in (select lone.provider from lone)
+      -- What would be read by nobody is no loss.
+      where not unknown.is_idle and unknown.provider not in (select lone.provider from lone)
     )
   into v_places, v_connections, v_known, v_strange
   from routed
@@ -150,7 +152,7 @@ begin
 end;
 $$;
 comment on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[]) is
-'Whose deliveries are that name no channel: those of the routing key''s account, or of who was told of the booking, in every organization, else of the only connection that has webhooks alone. Nobody''s raise an alert.';
+'Whose deliveries are that name no channel: those of the routing key''s account, or of who was told of the booking, in every organization, else of the only connection that has webhooks alone. Nobody''s raise an alert, if they tell of bookings.';
 revoke all on function sync.route_deliveries(text[], uuid[], text[], text[], text[], text[])
 from public;
 

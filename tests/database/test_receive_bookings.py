@@ -257,6 +257,19 @@ async def test_nobodys_booking_is_ignored_with_an_alert_until_they_connect(
     assert await alerts(database) == []
 
 
+async def test_what_is_no_booking_and_nobodys_raises_no_alert(
+    database: Connection, receiver: Connection
+) -> None:
+    request = {
+        "provider": "calcom",
+        "routing_key": "",
+        "headers": {"trigger": "FORM_SUBMITTED", "ignored": "not a trigger"},
+    }
+
+    assert await receive(receiver, request) == ["ignored"]
+    assert await alerts(database) == []
+
+
 async def test_two_with_webhooks_alone_are_not_taken_for_each_other(
     database: Connection, receiver: Connection
 ) -> None:

@@ -1,5 +1,6 @@
 """`supacal doctor` finds what is wrong, and says what to do about it."""
 
+import json
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,20 +18,36 @@ from tests.support.events import Calendar, coming, make_event, make_series
 from tests.support.sessions import Connection, Sessions
 from tests.support.stacks import environment, supacal
 from tests.webhook_api.channels import KEYS, make_settings
+from tests.webhook_api.faults import stuck
 from webhook_api.app import create_app
+from webhook_api.limits import Limits
 
 Connect = Callable[..., Awaitable[Connection]]
 URL = "http://127.0.0.1:1"
+BY_HAND = {
+    "calendly_webhook_signing_key": "calendly's, by hand",
+    "calcom_webhook_secret": "cal.com's, by hand",
+}
+BOOKINGS = [Provider.CALENDLY, Provider.CALCOM]
+DELIVERIES = "select * from sync.webhook_deliveries"
 
 
 @pytest.fixture
 def settings(database_url: str) -> ReceiverSettings:
-    return make_settings(database_url, SUPACAL_PUBLIC_URL=URL)
+    return make_settings(database_url, SUPACAL_PUBLIC_URL=URL, **BY_HAND)
 
 
 @pytest.fixture
-async def http(settings: ReceiverSettings) -> AsyncIterator[httpx2.AsyncClient]:
-    app = create_app(settings)
+def limits() -> Limits:
+    """Parametrize or override to be stricter."""
+    return Limits()
+
+
+@pytest.fixture
+async def http(
+    settings: ReceiverSettings, limits: Limits
+) -> AsyncIterator[httpx2.AsyncClient]:
+    app = create_app(settings, limits=limits)
     transport = httpx2.ASGITransport(app=app)
     async with app.router.lifespan_context(app):
         await app.store.connected()
@@ -49,7 +66,8 @@ async def test_every_provider_s_test_deliveries_are_answered_well(
 
     assert len(found) >= 2
     assert [one.said for one in found if not one.is_well] == []
-    assert await database.fetchval("select count(*) from sync.webhook_deliveries") == 0
+    assert await database.fetch(DELIVERIES) == []
+    assert await database.fetch("select * from public.sync_alerts") == []
 
 
 @pytest.mark.parametrize("provider", list(Provider))
@@ -60,12 +78,81 @@ async def test_a_receiver_that_has_other_keys_is_found_out(
         database_url,
         SUPACAL_PUBLIC_URL=URL,
         SUPACAL_SECRET_KEYS=Keyring.generate("other"),
+        **BY_HAND,
     )
 
     found = await send_test(http, provider, ours)
 
     (wrong,) = [one.said for one in found if not one.is_well]
     assert "SUPACAL_SECRET_KEYS" in wrong
+
+
+@pytest.mark.parametrize("provider", BOOKINGS)
+async def test_a_receiver_that_has_another_secret_of_webhooks_made_by_hand_is_too(
+    http: httpx2.AsyncClient, database_url: str, provider: Provider
+) -> None:
+    others = dict.fromkeys(BY_HAND, "another")
+    ours = make_settings(database_url, SUPACAL_PUBLIC_URL=URL, **others)
+
+    found = await send_test(http, provider, ours)
+
+    (wrong,) = [one.said for one in found if not one.is_well]
+    (meant,) = [name.upper() for name in BY_HAND if name.startswith(provider)]
+    assert meant in wrong
+
+
+@pytest.mark.parametrize("provider", BOOKINGS)
+async def test_where_no_such_secret_is_set_it_says_what_it_did_not_test(
+    http: httpx2.AsyncClient, database_url: str, provider: Provider
+) -> None:
+    ours = make_settings(database_url, SUPACAL_PUBLIC_URL=URL)
+
+    found = await send_test(http, provider, ours)
+
+    assert all(one.is_well for one in found)
+    assert "made by hand are not tested" in found[-1].said
+
+
+@pytest.mark.parametrize("provider", BOOKINGS)
+async def test_what_it_sends_to_a_connection_by_webhook_only_is_kept_as_ignored(
+    http: httpx2.AsyncClient,
+    settings: ReceiverSettings,
+    database: Connection,
+    provider: Provider,
+) -> None:
+    connection = await make_connection(
+        database, await make_organization(database), provider=provider
+    )
+
+    found = await send_test(http, provider, settings)
+
+    assert all(one.is_well for one in found)
+    (kept,) = await database.fetch(DELIVERIES)
+    assert kept["connection_id"] == connection
+    assert json.loads(kept["headers"])["ignored"]
+
+
+class TestWithoutADatabase:
+    """A receiver whose database does not answer."""
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(answer_s=0.2, flush_s=0.1, patience_s=0.3)
+
+    @pytest.mark.parametrize("provider", list(Provider))
+    async def test_it_is_found_out_whoever_the_provider_is(
+        self,
+        http: httpx2.AsyncClient,
+        settings: ReceiverSettings,
+        connect: Connect,
+        provider: Provider,
+    ) -> None:
+        async with stuck(connect):
+            found = await send_test(http, provider, settings)
+
+        wrong = {one.said for one in found if not one.is_well}
+        assert wrong
+        assert all("the answer was 503" in said for said in wrong)
 
 
 async def test_an_address_where_nobody_listens_is_a_sentence(
