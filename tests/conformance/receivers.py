@@ -17,7 +17,7 @@ from runtime.sealing import Keyring
 NOW = datetime(2026, 11, 21, 7, 30, tzinfo=UTC)
 OLDER, NEWER = Keyring.generate("old"), Keyring.generate("new")
 KEYRING = Keyring.parse(OLDER)
-NO_MESSAGES = (b"\xff\xfe", b"[" * 100_000, b"null", b"", b"{")
+NO_MESSAGES = (b"\xff\xfe", b"[" * 100_000, b"null", b"", b"{", b"[]", b"7", b"{}")
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,16 @@ class ReceiverPromises(ABC):
     """Subclass it: whose deliveries these are, and what proves them."""
 
     receiver: ClassVar[Receiver | BookingReceiver]
+    # What proves itself and is no message. 401: its proof stands in the message.
+    nonsense_is = 400
 
     @abstractmethod
     def sign(self, channel_id: UUID, keyring: Keyring) -> Request:
         """Make a genuine delivery on a channel."""
+
+    @abstractmethod
+    def nonsense(self, channel_id: UUID, keyring: Keyring) -> list[Request]:
+        """Make what is proven as well as that can be, and is no message."""
 
     def read(
         self, request: Request, channel_id: UUID, keyring: Keyring = KEYRING
@@ -81,12 +87,13 @@ class ReceiverPromises(ABC):
             bare = Request({}, genuine.body)
             assert self.refused(bare, channel).status == 401
 
-    @pytest.mark.parametrize("body", NO_MESSAGES, ids=lambda body: repr(body[:4]))
-    def test_what_is_no_message_is_refused(self, body: bytes) -> None:
+    def test_what_is_no_message_is_refused(self) -> None:
         channel = uuid4()
-        refused = self.refused(Request({}, body), channel)
+        requests = self.nonsense(channel, KEYRING)
 
-        assert 400 <= refused.status < 500
+        assert requests
+        for request in requests:
+            assert self.refused(request, channel).status == self.nonsense_is, request
 
     def test_its_secrets_stand_nowhere_in_what_it_reads(self) -> None:
         channel = uuid4()
@@ -102,6 +109,15 @@ class BookingReceiverPromises(ReceiverPromises):
     """What more is promised where the body is signed, and its channel in the path."""
 
     receiver: ClassVar[BookingReceiver]
+
+    @abstractmethod
+    def sign(
+        self, channel_id: UUID, keyring: Keyring, body: bytes | None = None
+    ) -> Request:
+        """Make a genuine delivery on a channel, of a booking or of another body."""
+
+    def nonsense(self, channel_id: UUID, keyring: Keyring) -> list[Request]:
+        return [self.sign(channel_id, keyring, body) for body in NO_MESSAGES]
 
     def read(
         self, request: Request, channel_id: UUID, keyring: Keyring = KEYRING
@@ -120,3 +136,10 @@ class BookingReceiverPromises(ReceiverPromises):
         touched = Request(genuine.headers, genuine.body + b" ")
 
         assert self.refused(touched, channel).status == 401
+
+    @pytest.mark.parametrize("body", NO_MESSAGES, ids=lambda body: repr(body[:4]))
+    def test_nothing_is_read_before_it_is_verified(self, body: bytes) -> None:
+        channel = uuid4()
+        genuine = self.sign(channel, KEYRING)
+
+        assert self.refused(Request(genuine.headers, body), channel).status == 401

@@ -55,7 +55,9 @@ class TestCalcomReceiver(BookingReceiverPromises):
 
     receiver = CalcomReceiver()
 
-    def sign(self, channel_id: UUID, keyring: Keyring) -> Request:
-        body = CalcomLife().book()[0].encode()
+    def sign(
+        self, channel_id: UUID, keyring: Keyring, body: bytes | None = None
+    ) -> Request:
+        body = CalcomLife().book()[0].encode() if body is None else body
         key = keyring.signing_keys(channel_id)[0]
         return Request({"x-cal-signature-256": hex_digest(key, body)}, body)

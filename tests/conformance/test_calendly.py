@@ -55,8 +55,10 @@ class TestCalendlyReceiver(BookingReceiverPromises):
 
     receiver = CalendlyReceiver()
 
-    def sign(self, channel_id: UUID, keyring: Keyring) -> Request:
-        body = CalendlyLife().book()[0].encode()
+    def sign(
+        self, channel_id: UUID, keyring: Keyring, body: bytes | None = None
+    ) -> Request:
+        body = CalendlyLife().book()[0].encode() if body is None else body
         time = str(int(NOW.timestamp()))
         key = keyring.signing_keys(channel_id)[0]
         digest = hex_digest(key, time.encode() + b"." + body)

@@ -68,3 +68,12 @@ class TestGoogleReceiver(ReceiverPromises):
             "x-goog-message-number": "481734",
         }
         return Request(headers, b"")
+
+    def nonsense(self, channel_id: UUID, keyring: Keyring) -> list[Request]:
+        headers = self.sign(channel_id, keyring).headers
+        told = ("resource-id", "resource-state", "message-number")
+        return [
+            Request({**headers, f"x-goog-{name}": odd}, b"")
+            for name in told
+            for odd in ("", "\x00", "7" * 300, "é")
+        ]

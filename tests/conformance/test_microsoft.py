@@ -16,7 +16,7 @@ from tests.conformance.calendar_clients import At, CalendarClientPromises
 from tests.conformance.calling import calls_to, clients
 from tests.conformance.conftest import LIVE
 from tests.conformance.hands import GraphHand, calendar_of_its_own
-from tests.conformance.receivers import ReceiverPromises, Request
+from tests.conformance.receivers import NO_MESSAGES, ReceiverPromises, Request
 
 REAL = "https://graph.microsoft.com/v1.0"
 
@@ -59,12 +59,20 @@ class TestMicrosoftReceiver(ReceiverPromises):
     """Notifications, whose clientState is their proof."""
 
     receiver = MicrosoftReceiver()
+    nonsense_is = 401
 
-    def sign(self, channel_id: UUID, keyring: Keyring) -> Request:
+    def sign(self, channel_id: UUID, keyring: Keyring, **told: object) -> Request:
         item = {
             "subscriptionId": "7f105c7d-2dc5-4530-97cd-4e7ae6534c07",
             "clientState": keyring.channel_token(channel_id),
             "changeType": "updated",
             "resource": "Users/u/Events/e",
         }
-        return Request({}, msgspec.json.encode({"value": [item]}))
+        return Request({}, msgspec.json.encode({"value": [item | told]}))
+
+    def nonsense(self, channel_id: UUID, keyring: Keyring) -> list[Request]:
+        ids = (None, 7, "", "../me", "é", "7" * 300)
+        return [
+            *(Request({}, body) for body in NO_MESSAGES),
+            *(self.sign(channel_id, keyring, subscriptionId=one) for one in ids),
+        ]
