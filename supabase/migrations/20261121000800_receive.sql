@@ -94,7 +94,8 @@ begin
     where unnamed.provider = 'calcom' and exists (
       select 1 from sync.told_bookings as told
       -- A seat's key goes on with "#"; "$" comes after that.
-      where told.connection_id = connection.id and told.key >= unnamed.booking
+      where told.organization_id = connection.organization_id
+        and told.connection_id = connection.id and told.key >= unnamed.booking
         and told.key < unnamed.booking || '$' and split_part(told.key, '#', 1) = unnamed.booking
     )
     union all

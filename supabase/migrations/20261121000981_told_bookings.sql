@@ -10,8 +10,14 @@
 --   no_shows         the latest mark of each address
 --
 -- Nothing that is dropped so could ever be the highest of anything again.
+--
+-- Each host of a booking may be told of it. So what all accounts of an organization were told adds
+-- up, and who of them was told last makes no difference. No two providers' ids are the same: one
+-- names things by addresses, the other by words drawn by lot.
 
 create table sync.told_bookings (
+  -- The connection's; only the engine writes here, and keeps it right.
+  organization_id uuid not null,
   connection_id uuid not null references public.calendar_connections (id) on delete cascade,
   key text collate "C" not null,
   digest bytea not null,
@@ -31,7 +37,7 @@ create table sync.told_bookings (
   no_shows jsonb not null,
   fields jsonb not null,
   told bigint not null,
-  primary key (connection_id, key, digest),
+  primary key (organization_id, key, digest, connection_id),
   constraint told_booking_source_is_known check (source in ('delivery', 'fetch')),
   constraint told_booking_state_is_known
   check (state in ('pending', 'accepted', 'rejected', 'cancelled')),
@@ -51,14 +57,15 @@ comment on column sync.told_bookings.told is
 alter table sync.told_bookings enable row level security;
 grant select, insert, update, delete on sync.told_bookings to sync_engine;
 -- Chains, slots and weak keys are followed from either end.
-create index told_bookings_supersedes on sync.told_bookings (connection_id, supersedes)
+create index told_bookings_supersedes on sync.told_bookings (organization_id, supersedes)
 where supersedes is not null;
-create index told_bookings_superseded_by on sync.told_bookings (connection_id, superseded_by)
+create index told_bookings_superseded_by on sync.told_bookings (organization_id, superseded_by)
 where superseded_by is not null;
-create index told_bookings_weak_key on sync.told_bookings (connection_id, weak_key)
+create index told_bookings_weak_key on sync.told_bookings (organization_id, weak_key)
 where weak_key is not null;
-create index told_bookings_slot on sync.told_bookings (connection_id, slot_id)
+create index told_bookings_slot on sync.told_bookings (organization_id, slot_id)
 where slot_id is not null and not whole_slot;
+create index told_bookings_connection on sync.told_bookings (connection_id);
 
 create function sync.booking_fields()
 returns text[]
@@ -110,6 +117,7 @@ begin
 
   select
     null::uuid,
+    null::uuid,
     said.key collate "C",
     substr(
       sha256(convert_to((given.booking - array['version', 'as_of', 'no_shows'])::text, 'UTF8')),
@@ -147,7 +155,7 @@ begin
 end;
 $$;
 comment on function sync.read_told(jsonb) is
-'Bookings, as providers.bookings writes them, as rows of sync.told_bookings, but for the connection.';
+'Bookings, as providers.bookings writes them, as rows of sync.told_bookings, but for whose they are.';
 
 create function sync.tell_bookings(p_connection_id uuid, p_bookings jsonb)
 returns text[]
@@ -155,6 +163,10 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+  v_organization_id uuid := (
+    select connection.organization_id from public.calendar_connections as connection
+    where connection.id = p_connection_id
+  );
   v_keys text[];
 begin
   with told as (
@@ -177,9 +189,9 @@ begin
   written as (
     insert into sync.told_bookings as known
     select
-      p_connection_id, told.key, told.digest, told.source, told.version, told.as_of, told.earliest,
-      told.provider_id, told.weak_key, told.slot_id, told.seat_id, told.whole_slot,
-      told.supersedes, told.superseded_by, told.state, told.phase,
+      v_organization_id, p_connection_id, told.key, told.digest, told.source, told.version,
+      told.as_of, told.earliest, told.provider_id, told.weak_key, told.slot_id, told.seat_id,
+      told.whole_slot, told.supersedes, told.superseded_by, told.state, told.phase,
       case
         when told.times = 1 then told.no_shows
         else sync.latest_marks(jsonb_path_query_array(told.marks, '$[*][*]'))
@@ -187,7 +199,7 @@ begin
       told.fields, told.told
     from distinct_told as told
     order by told.key, told.digest
-    on conflict (connection_id, key, digest) do update
+    on conflict (organization_id, key, digest, connection_id) do update
     set
       version = case
         when row(excluded.version, excluded.as_of) > row(known.version, known.as_of)
@@ -213,7 +225,7 @@ begin
 end;
 $$;
 comment on function sync.tell_bookings(uuid, jsonb) is
-'Keeps what an array of bookings tells and nobody told yet; returns the keys as told that something new was told of. Telling the same again writes nothing.';
+'Keeps what an array of bookings tells and this connection was not told yet; returns the keys as told that something new was told of. Telling the same again writes nothing.';
 
 revoke all on function sync.booking_fields() from public;
 revoke all on function sync.latest_marks(jsonb) from public;

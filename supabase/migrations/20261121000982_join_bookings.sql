@@ -29,6 +29,7 @@ create type sync.spoken_booking as (
   key text,
   told_key text,
   digest bytea,
+  connection_id uuid,
   source text,
   version text,
   as_of timestamptz,
@@ -50,7 +51,7 @@ create type sync.chained_key as (chain integer, key text, depth integer);
 comment on type sync.chained_key is
 'A key of a chain. depth: 0 is the current key, 1 what it superseded, and so on; null stands aside.';
 
-create function sync.reach_bookings(p_connection_id uuid, p_keys text[])
+create function sync.reach_bookings(p_organization_id uuid, p_keys text[])
 returns text[]
 language plpgsql
 stable
@@ -65,10 +66,10 @@ begin
     select unnest(p_keys)
     union
     select seat.key from sync.told_bookings as seat
-    where seat.connection_id = p_connection_id and not seat.whole_slot
+    where seat.organization_id = p_organization_id and not seat.whole_slot
       and seat.slot_id = any (array(
         select slot.key from sync.told_bookings as slot
-        where slot.connection_id = p_connection_id and slot.key = any (p_keys)
+        where slot.organization_id = p_organization_id and slot.key = any (p_keys)
           and slot.whole_slot
       ))
   );
@@ -81,16 +82,16 @@ begin
       ])
       from (
         select told.* from sync.told_bookings as told
-        where told.connection_id = p_connection_id and told.key = any (v_new)
+        where told.organization_id = p_organization_id and told.key = any (v_new)
         union all
         select told.* from sync.told_bookings as told
-        where told.connection_id = p_connection_id and told.supersedes = any (v_new)
+        where told.organization_id = p_organization_id and told.supersedes = any (v_new)
         union all
         select told.* from sync.told_bookings as told
-        where told.connection_id = p_connection_id and told.superseded_by = any (v_new)
+        where told.organization_id = p_organization_id and told.superseded_by = any (v_new)
         union all
         select told.* from sync.told_bookings as told
-        where told.connection_id = p_connection_id and told.weak_key = any (v_new)
+        where told.organization_id = p_organization_id and told.weak_key = any (v_new)
       ) as met
       except
       select unnest(v_known || null::text)
@@ -102,7 +103,7 @@ $$;
 comment on function sync.reach_bookings(uuid, text[]) is
 'Names that hang together with these keys: by chains, weak keys and slots, in any number of steps.';
 
-create function sync.speak_bookings(p_connection_id uuid, p_names text[])
+create function sync.speak_bookings(p_organization_id uuid, p_names text[])
 returns setof sync.spoken_booking
 language plpgsql
 stable
@@ -112,7 +113,7 @@ begin
   return query
   with told as materialized (
     select * from sync.told_bookings as told
-    where told.connection_id = p_connection_id and told.key = any (p_names)
+    where told.organization_id = p_organization_id and told.key = any (p_names)
   ),
 
   first_seat as (
@@ -127,6 +128,7 @@ begin
       coalesce(meant.key, told.key) as key,
       told.key as told_key,
       told.digest,
+      told.connection_id,
       told.source,
       told.version,
       told.as_of,
@@ -156,7 +158,7 @@ begin
   seated as (
     select distinct told.slot_id
     from sync.told_bookings as told
-    where told.connection_id = p_connection_id and not told.whole_slot
+    where told.organization_id = p_organization_id and not told.whole_slot
       and told.slot_id = any (array(select slot.key from resolved as slot where slot.whole_slot))
   )
 
@@ -166,8 +168,8 @@ begin
     or resolved.slot_id is null and resolved.key not in (select seated.slot_id from seated)
   union all
   select
-    seat.key, slot.told_key, slot.digest, slot.source, slot.version, slot.as_of,
-    slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot, null, null,
+    seat.key, slot.told_key, slot.digest, slot.connection_id, slot.source, slot.version,
+    slot.as_of, slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot, null, null,
     slot.state, slot.phase, slot.no_shows, slot.told
   from resolved as slot
   join seat on seat.slot_id = slot.key
@@ -286,7 +288,7 @@ comment on function sync.chain_bookings(sync.spoken_booking[]) is
 'Which keys are one booking, and in which order: by what supersedes what, over keys that nothing was told of too.';
 
 create function sync.choose_fields(
-  p_connection_id uuid, p_spoken sync.spoken_booking[], p_keys sync.chained_key[]
+  p_organization_id uuid, p_spoken sync.spoken_booking[], p_keys sync.chained_key[]
 )
 returns table (chain integer, fields jsonb)
 language plpgsql
@@ -302,8 +304,8 @@ begin
   return query
   with telling as (
     select
-      line.chain, line.depth, spoken.told_key, spoken.digest, spoken.source, spoken.version,
-      spoken.as_of,
+      line.chain, line.depth, spoken.told_key, spoken.digest, spoken.connection_id, spoken.source,
+      spoken.version, spoken.as_of,
       case when line.depth = 0 then spoken.told else spoken.told & v_handed_on end as told
     from unnest(p_spoken) as spoken
     join unnest(p_keys) as line on line.key = spoken.key
@@ -353,7 +355,8 @@ begin
     from needed
     join sync.told_bookings as told
       on told.key = needed.told_key and told.digest = needed.digest
-    where told.connection_id = p_connection_id
+      and told.connection_id = needed.connection_id
+    where told.organization_id = p_organization_id
       and told.key = any (array(select asked.told_key from needed as asked))
   ),
 
@@ -406,13 +409,17 @@ set plan_cache_mode = force_generic_plan
 set work_mem = '32MB'
 as $$
 declare
+  v_organization_id uuid := (
+    select connection.organization_id from public.calendar_connections as connection
+    where connection.id = p_connection_id
+  );
   v_spoken sync.spoken_booking[];
   v_keys sync.chained_key[];
 begin
   v_spoken := array(
     select row(spoken.*)::sync.spoken_booking
     from sync.speak_bookings(
-      p_connection_id, sync.reach_bookings(p_connection_id, p_keys)
+      v_organization_id, sync.reach_bookings(v_organization_id, p_keys)
     ) as spoken
   );
   v_keys := array(
@@ -426,7 +433,7 @@ begin
   ),
 
   chosen as materialized (
-    select * from sync.choose_fields(p_connection_id, v_spoken, v_keys)
+    select * from sync.choose_fields(v_organization_id, v_spoken, v_keys)
   ),
 
   known_as as (
@@ -492,7 +499,7 @@ begin
 end;
 $$;
 comment on function sync.join_bookings(uuid, text[]) is
-'What all that was told adds up to, for each booking that one of these keys (as told) belongs to or touches; of what is not asked for, some may come too.';
+'What all that the accounts of a connection''s organization were told adds up to, for each booking that one of these keys (as told) belongs to or touches; of what is not asked for, some may come too.';
 
 revoke all on function sync.reach_bookings(uuid, text[]) from public;
 revoke all on function sync.speak_bookings(uuid, text[]) from public;

@@ -79,7 +79,10 @@ as $$
       as fetched (key text, weak_key text, slot_id text, state text)
     join ranks as theirs on theirs.state = fetched.state
     join sync.told_bookings as told
-      on told.connection_id = p_connection_id
+      on told.organization_id = (
+        select connection.organization_id from public.calendar_connections as connection
+        where connection.id = p_connection_id
+      )
       and told.key in (fetched.key, fetched.weak_key, fetched.slot_id)
     join ranks as delivered on delivered.state = told.state
     where told.source = 'delivery' and delivered.place > theirs.place
@@ -245,6 +248,43 @@ comment on function sync.turn_sweep_page(bigint, uuid, uuid, text) is
 revoke all on function sync.turn_sweep_page(bigint, uuid, uuid, text) from public;
 grant execute on function sync.turn_sweep_page(bigint, uuid, uuid, text) to sync_worker;
 
+-- Cal.com's list does not say where in the host's calendar a booking stands: each has to be asked
+-- for. Where the answer names no event, that is told too, and nobody asks again.
+
+create function sync.ask_for_references(
+  p_connection_id uuid, p_calendar_id uuid, p_since timestamptz
+)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into sync.bookings_to_fetch (connection_id, provider_id, fetch_at)
+  select
+    p_connection_id, wanted.provider_id,
+    -- Two calls each, and Cal.com takes 120 a minute: the next to come first.
+    sync.clock() + interval '1 minute' * (
+      (row_number() over (order by wanted.starts_at, wanted.provider_id) - 1) / 50
+    )
+  from (
+    select event.raw ->> 'provider_id' as provider_id, min(event.starts_at) as starts_at
+    from public.calendar_events as event
+    where event.calendar_id = p_calendar_id and event.scope = 'in'
+      and event.status <> 'cancelled' and event.ends_at > sync.clock()
+      and (p_since is null or event.provider_updated_at >= p_since)
+      and not exists (
+        select 1 from sync.told_bookings as told
+        where told.connection_id = p_connection_id and told.key = event.provider_event_id
+          and told.told
+          & 1::bigint << array_position(sync.booking_fields(), 'calendar_references') <> 0
+      )
+    group by event.raw ->> 'provider_id'
+  ) as wanted
+  on conflict (connection_id, provider_id) do nothing
+$$;
+comment on function sync.ask_for_references(uuid, uuid, timestamptz) is
+'Has bookings asked for that live, are to come, were changed since, and of which nobody told yet where they stand in a calendar.';
+revoke all on function sync.ask_for_references(uuid, uuid, timestamptz) from public;
+
 create function sync.end_sweep(
   p_task_id bigint, p_lease uuid, p_connection_id uuid, p_calendar_id uuid
 )
@@ -256,6 +296,7 @@ as $$
 declare
   v_now timestamptz := sync.clock();
   v_began_at timestamptz;
+  v_since timestamptz;
 begin
   perform sync.hold_task(p_task_id, p_lease);
   update sync.ingest_state as state
@@ -263,7 +304,13 @@ begin
     swept_until = state.sweep_began_at, sweep_began_at = null, sweep_page = null,
     sweep_at = v_now + sync.sweep_interval(p_connection_id) * (0.85 + 0.3 * random())
   where state.connection_id = p_connection_id
-  returning state.swept_until into v_began_at;
+  returning state.swept_until, state.sweep_since into v_began_at, v_since;
+  if exists (
+    select 1 from public.calendar_connections as connection
+    where connection.id = p_connection_id and connection.provider = 'calcom'
+  ) then
+    perform sync.ask_for_references(p_connection_id, p_calendar_id, v_since);
+  end if;
   update public.calendars as calendar set backfill = 'complete'
   where calendar.id = p_calendar_id and calendar.backfill <> 'complete';
   insert into sync.calendar_state as state (calendar_id, last_pulled_at)
