@@ -11,16 +11,17 @@ import pytest
 from local_stack.twins.calcom import Behaviour, CalcomTwin
 from providers.calcom.client import CalcomClient
 from providers.calcom.receiver import CalcomReceiver
-from providers.protocols import BookingClient
 from providers.signatures import hex_digest
 from runtime.sealing import Keyring
 from tests.conformance.booking_clients import (
+    Account,
     Booker,
     BookingClientPromises,
     ReadingPromises,
+    WebhookPromises,
 )
 from tests.conformance.calling import calls_to, clients
-from tests.conformance.conftest import LIVE
+from tests.conformance.conftest import LIVE, WEBHOOKS
 from tests.conformance.receivers import BookingReceiverPromises, Request
 from tests.support.booking_bodies import CalcomLife
 
@@ -33,21 +34,41 @@ class TestCalcom(BookingClientPromises):
         # Its API shows a cancellation late, which is no promise broken.
         twin = CalcomTwin(behaviour=Behaviour(row_lags_s=0))
         async with calls_to(twin) as http:
-            client_with = clients(CalcomClient, http, "https://twin.test/v2")
             host = twin.host("ana@example.org")
-            book = partial(host.book, host.event_type("Planning call"), name="Guest")
-            yield Booker(client_with(host.api_key()), client_with, host.email, book)
+            call = host.event_type("Planning call")
+            group = host.event_type("Class", seats=3)
+            yield Booker(
+                client_with=clients(CalcomClient, http, "https://twin.test/v2"),
+                token=host.api_key(),
+                twin=twin,
+                email=host.email,
+                book=partial(host.book, call, name="Guest"),
+                book_seat=partial(host.book, group, name="Guest"),
+            )
+
+
+class OnARealAccount:
+    """Whose key is in the environment."""
+
+    @pytest.fixture
+    async def account(self) -> AsyncIterator[Account]:
+        async with httpx2.AsyncClient(timeout=30) as http:
+            client_with = clients(CalcomClient, http, "https://api.cal.com/v2")
+            yield Account(client_with=client_with, token=os.environ[LIVE["calcom"]])
 
 
 @pytest.mark.live("calcom")
-class TestCalcomLive(ReadingPromises):
-    """On a real account, which is only read."""
+class TestCalcomLive(OnARealAccount, ReadingPromises):
+    """Only read."""
+
+
+@pytest.mark.live("calcom", WEBHOOKS)
+class TestCalcomLiveWebhooks(OnARealAccount, WebhookPromises):
+    """Only a webhook is made, and deleted."""
 
     @pytest.fixture
-    async def client(self) -> AsyncIterator[BookingClient]:
-        async with httpx2.AsyncClient(timeout=30) as http:
-            client_with = clients(CalcomClient, http, "https://api.cal.com/v2")
-            yield client_with(os.environ[LIVE["calcom"]])
+    def hooks(self) -> str:
+        return f"{os.environ[WEBHOOKS]}/webhooks/calcom"
 
 
 class TestCalcomReceiver(BookingReceiverPromises):

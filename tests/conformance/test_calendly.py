@@ -11,16 +11,17 @@ import pytest
 from local_stack.twins.calendly import CalendlyTwin
 from providers.calendly.client import CalendlyClient
 from providers.calendly.receiver import CalendlyReceiver
-from providers.protocols import BookingClient
 from providers.signatures import hex_digest
 from runtime.sealing import Keyring
 from tests.conformance.booking_clients import (
+    Account,
     Booker,
     BookingClientPromises,
     ReadingPromises,
+    WebhookPromises,
 )
 from tests.conformance.calling import calls_to, clients
-from tests.conformance.conftest import LIVE
+from tests.conformance.conftest import LIVE, WEBHOOKS
 from tests.conformance.receivers import NOW, BookingReceiverPromises, Request
 from tests.support.booking_bodies import CalendlyLife
 
@@ -32,22 +33,41 @@ class TestCalendly(BookingClientPromises):
     async def at(self) -> AsyncIterator[Booker]:
         twin = CalendlyTwin()
         async with calls_to(twin) as http:
-            client_with = clients(CalendlyClient, http, "https://twin.test")
             host = twin.host("ana@example.org")
-            token = host.personal_token()
-            book = partial(host.book, host.event_type("Planning call"), name="Guest")
-            yield Booker(client_with(token), client_with, host.email, book)
+            call = host.event_type("Planning call")
+            group = host.event_type("Class", seats=3)
+            yield Booker(
+                client_with=clients(CalendlyClient, http, "https://twin.test"),
+                token=host.personal_token(),
+                twin=twin,
+                email=host.email,
+                book=partial(host.book, call, name="Guest"),
+                book_seat=partial(host.book, group, name="Guest"),
+            )
+
+
+class OnARealAccount:
+    """Whose key is in the environment."""
+
+    @pytest.fixture
+    async def account(self) -> AsyncIterator[Account]:
+        async with httpx2.AsyncClient(timeout=30) as http:
+            client_with = clients(CalendlyClient, http, "https://api.calendly.com")
+            yield Account(client_with=client_with, token=os.environ[LIVE["calendly"]])
 
 
 @pytest.mark.live("calendly")
-class TestCalendlyLive(ReadingPromises):
-    """On a real account, which is only read."""
+class TestCalendlyLive(OnARealAccount, ReadingPromises):
+    """Only read."""
+
+
+@pytest.mark.live("calendly", WEBHOOKS)
+class TestCalendlyLiveWebhooks(OnARealAccount, WebhookPromises):
+    """Only a webhook is made, and deleted."""
 
     @pytest.fixture
-    async def client(self) -> AsyncIterator[BookingClient]:
-        async with httpx2.AsyncClient(timeout=30) as http:
-            client_with = clients(CalendlyClient, http, "https://api.calendly.com")
-            yield client_with(os.environ[LIVE["calendly"]])
+    def hooks(self) -> str:
+        return f"{os.environ[WEBHOOKS]}/webhooks/calendly"
 
 
 class TestCalendlyReceiver(BookingReceiverPromises):

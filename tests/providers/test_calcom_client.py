@@ -273,15 +273,6 @@ async def test_a_seat_is_cancelled_by_its_id_and_the_others_stay(
     assert (mira.is_live, ivo.is_live) == (False, True)
 
 
-async def test_a_booking_is_cancelled_once_and_again_is_as_good(
-    calcom: Calcom,
-) -> None:
-    booked = calcom.book()
-    await calcom.client.cancel(booked.uid, reason="")
-    await calcom.client.cancel(booked.uid, reason="ill")
-    assert not booked.is_live
-
-
 async def test_a_booking_that_is_not_there_is_gone(calcom: Calcom) -> None:
     with pytest.raises(errors.Gone):
         await calcom.client.get("none/../me")
@@ -301,15 +292,6 @@ async def test_a_webhook_is_made_listed_rekeyed_and_stopped_twice(
     await calcom.client.stop(resource_id)
     await calcom.client.stop(resource_id)
     assert await calcom.client.webhooks() == []
-
-
-async def test_a_webhook_whose_answer_was_lost_is_found_again(calcom: Calcom) -> None:
-    calcom.twin.switchboard.cut("webhooks.create")
-    with pytest.raises(errors.Unavailable):
-        await calcom.watch()
-    resource_id = await calcom.watch()
-    (webhook,) = await calcom.client.webhooks()
-    assert webhook.resource_id == resource_id
 
 
 async def test_a_webhook_with_a_template_says_what_to_change(calcom: Calcom) -> None:

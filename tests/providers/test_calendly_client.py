@@ -181,22 +181,6 @@ async def test_only_uris_of_bookings_are_asked_for(
     assert calendly.twin.calls.count() == 0
 
 
-async def test_a_booking_that_is_not_there_is_gone(calendly: Calendly) -> None:
-    with pytest.raises(errors.Gone):
-        await calendly.client.get(
-            "https://api.calendly.com/scheduled_events/a/invitees/b"
-        )
-
-
-async def test_a_booking_is_cancelled_once_and_again_is_as_good(
-    calendly: Calendly,
-) -> None:
-    booked = calendly.book()
-    await calendly.client.cancel(booked.uri, reason="ill")
-    assert not booked.is_live
-    await calendly.client.cancel(booked.uri, reason="ill")
-
-
 async def test_an_event_with_others_in_it_is_not_cancelled(calendly: Calendly) -> None:
     group = calendly.host.event_type("Class", seats=3)
     mira = calendly.host.book(group, MONDAY, **MIRA)
@@ -214,27 +198,6 @@ async def test_an_event_in_the_past_is_not_cancelled(calendly: Calendly) -> None
     calendly.twin.clock.advance(timedelta(days=30))
     with pytest.raises(errors.Rejected, match="eventInThePast"):
         await calendly.client.cancel(booked.uri, reason="ill")
-
-
-async def test_a_webhook_is_made_listed_and_stopped_twice(calendly: Calendly) -> None:
-    resource_id = await calendly.watch()
-    (webhook,) = await calendly.client.webhooks()
-    assert (webhook.resource_id, webhook.address) == (resource_id, ADDRESS)
-    assert (webhook.active, webhook.problem) == (True, None)
-    await calendly.client.stop(resource_id)
-    await calendly.client.stop(resource_id)
-    assert await calendly.client.webhooks() == []
-
-
-async def test_a_webhook_whose_answer_was_lost_is_found_again(
-    calendly: Calendly,
-) -> None:
-    calendly.twin.switchboard.cut("webhook_subscriptions.create")
-    with pytest.raises(errors.Unavailable):
-        await calendly.watch()
-    resource_id = await calendly.watch()
-    (webhook,) = await calendly.client.webhooks()
-    assert webhook.resource_id == resource_id
 
 
 async def test_a_disabled_webhook_says_what_to_do(calendly: Calendly) -> None:
@@ -273,20 +236,6 @@ async def test_refusals_are_sorted_by_what_to_do(
     with pytest.raises(kind) as refused:
         await calendly.client.account()
     assert type(refused.value) is kind
-
-
-async def test_over_quota_says_how_long_to_wait(calendly: Calendly) -> None:
-    calendly.twin.switchboard.answer("users.me", 429, retry_after_s=17)
-    with pytest.raises(errors.RateLimited) as limited:
-        await calendly.client.account()
-    assert limited.value.retry_after_s == 17
-
-
-async def test_a_cut_call_is_unavailable_and_tells_no_token(calendly: Calendly) -> None:
-    calendly.twin.switchboard.cut("users.me")
-    with pytest.raises(errors.Unavailable) as cut:
-        await calendly.client.account()
-    assert calendly.token not in str(cut.value)
 
 
 class Refreshing:
