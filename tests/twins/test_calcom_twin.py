@@ -383,6 +383,30 @@ async def test_bookings_can_be_made_moved_and_marked_by_api(calcom: Calcom) -> N
     assert {one["type"] for one in references} == {"google_calendar", "daily_video"}
 
 
+@pytest.mark.parametrize("app", ["google_calendar", "office365_calendar", None])
+async def test_a_booking_names_its_event_in_the_hosts_calendar_after_a_while(
+    calcom: Calcom, app: str | None
+) -> None:
+    calcom.host.user.calendar = app
+    booked = calcom.book()
+    one = f"/bookings/{booked.uid}/references"
+
+    async def named() -> dict[str, str]:
+        told = (await calcom.call("GET", one)).json()["data"]
+        return {
+            reference["type"]: reference["eventUid"]
+            for reference in told
+            if reference["type"] != "daily_video"
+        }
+
+    assert await named() == {}  # the webhook leaves before it is there
+    calcom.twin.clock.advance(timedelta(seconds=6))
+    assert set(await named()) == ({app} if app else set())
+    if app:
+        booked.put_into_calendar("AAMk-1")
+        assert await named() == {app: "AAMk-1"}
+
+
 async def test_what_a_twin_knows_can_be_carried_over_a_restart(calcom: Calcom) -> None:
     booked = calcom.book()
     booked.cancel()

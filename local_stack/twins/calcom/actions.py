@@ -199,10 +199,10 @@ class Actions:
             setattr(row, name, value)
 
     def _hide_details(self, row: Booking) -> None:
-        whole = (row.location, row.metadata)
-        row.location, row.metadata = "", {}
+        whole = (row.location, row.metadata, row.calendar_event)
+        row.location, row.metadata, row.calendar_event = "", {}, None
         self._store.hide(row, self._lag())
-        row.location, row.metadata = whole
+        row.location, row.metadata, row.calendar_event = whole
         row.updated_at = self._store.now() + self._lag()
 
     def _lag(self) -> timedelta:
@@ -262,7 +262,7 @@ class Actions:
         ]
         new.ical_uid, new.sequence = old.ical_uid, old.sequence + 1
         new.from_uid, new.title = old.uid, old.title
-        new.told = old.told
+        new.calendar_event, new.told = old.calendar_event, old.told
         return new
 
     def _new_row(
@@ -284,7 +284,12 @@ class Actions:
             updated_at=now,
             ical_uid=f"{uid}@Cal.com",
             location=kind.location,
+            calendar_event=self._calendar_event(kind, uid),
             **told,
         )
         self._store.known.bookings[uid] = row
         return row
+
+    def _calendar_event(self, kind: EventType, uid: str) -> str | None:
+        has_calendar = self._store.known.users[kind.host].calendar is not None
+        return f"cal{uid[:8].lower()}" if has_calendar else None

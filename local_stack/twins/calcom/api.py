@@ -175,15 +175,20 @@ class Api:
         return _good(self._twin.bodies.fetched(row))
 
     def references(self, call: Call) -> Answer:
-        row = self._row(call)
-        reference = {
-            "id": row.id,
-            "type": "google_calendar",
-            "eventUid": f"cal{row.uid[:8].lower()}",
-            "destinationCalendarId": row.host,
-        }
+        _require_version(call)
+        booking = self._row(call)
+        row = self._store.shown(booking.uid) or booking
         room = {"id": row.id, "type": "daily_video", "eventUid": "room-1"}
-        return _good([reference, room])
+        found: list[dict[str, Any]] = [room]
+        if row.calendar_event is not None:
+            calendar = {
+                "id": row.id,
+                "type": self._store.known.users[row.host].calendar,
+                "eventUid": row.calendar_event,
+                "destinationCalendarId": row.host,
+            }
+            found.insert(0, calendar)
+        return _good(found)
 
     def add_webhook(self, call: Call) -> Answer:
         body = call.body

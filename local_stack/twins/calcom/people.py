@@ -217,6 +217,11 @@ class Booked:
         with self.twin.store.exclusive():
             self.twin.actions.mark(self.row, self.attendee.email, absent=False)
 
+    def put_into_calendar(self, event_id: str) -> None:
+        """Let the host's calendar have it under this id."""
+        with self.twin.store.exclusive():
+            self.row.calendar_event = event_id
+
     def take_place(self) -> None:
         """Let start and end come."""
         with self.twin.store.exclusive():

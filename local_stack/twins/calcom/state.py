@@ -23,6 +23,8 @@ class User(msgspec.Struct):
     email: str
     name: str
     time_zone: str
+    # The app that their bookings are put into a calendar with; None = there is none.
+    calendar: str | None = "google_calendar"
 
 
 class EventType(msgspec.Struct):
@@ -74,6 +76,8 @@ class Booking(msgspec.Struct):
     series_uid: str | None = None
     cancellation_reason: str | None = None
     cancelled_by: str | None = None
+    # The id that it has in the host's calendar.
+    calendar_event: str | None = None
     told: bool = False
 
 

@@ -37,13 +37,18 @@ class CalcomTwin(BookingTwin[Behaviour, Store]):
         self._serve([*Api(self).routes(self._rest()), *CalcomControl(self).routes()])
 
     def host(
-        self, email: str, *, name: str | None = None, time_zone: str = "Europe/Berlin"
+        self,
+        email: str,
+        *,
+        name: str | None = None,
+        time_zone: str = "Europe/Berlin",
+        calendar: str | None = "google_calendar",
     ) -> Host:
         """Return somebody who can be booked; a new address makes an account."""
         with self.store.exclusive() as known:
             if email not in known.users:
                 called = name or email.partition("@")[0]
-                made = User(self.store.new_id(), email, called, time_zone)
+                made = User(self.store.new_id(), email, called, time_zone, calendar)
                 known.users[email] = made
         return Host(self, email)
 
