@@ -68,7 +68,7 @@ class Asker:
         try:
             found = await self._read(provider_id, series=wanted["series"])
             bookings = await self._teller.tell_answers(found)
-            again = await self._is_behind(bookings)
+            again = await self._is_behind(provider_id, bookings)
         except Gone:
             again = True  # a delivery may come before its booking can be read
         except Rejected as refused:
@@ -126,12 +126,16 @@ class Asker:
             if series and isinstance(one, Booking) and one.series_id
         }
         for series_id in sorted(named - self._series_read):
-            found += await self._ask(lambda series_id=series_id: client.get(series_id))  # type: ignore[misc]
+            told = await self._ask(lambda series_id=series_id: client.get(series_id))  # type: ignore[misc]
+            # Of the one that was asked for, its own answer tells more.
+            found += [one for one in told if not _is_of(one, provider_id)]
         self._series_read |= named
         return found
 
-    async def _is_behind(self, bookings: list[Booking]) -> bool:
-        if any(map(_is_unfinished, bookings)):
+    async def _is_behind(self, asked_for: str, bookings: list[Booking]) -> bool:
+        # Of a series, the others' ids in the calendars are not told with it.
+        mine = [one for one in bookings if _is_of(one, asked_for)]
+        if any(map(_is_unfinished, mine)):
             return True
         states = [
             {
@@ -170,6 +174,10 @@ class Asker:
         }
 
 
+def _is_of(booking: Booking | Malformed, provider_id: str) -> bool:
+    return isinstance(booking, Booking) and booking.provider_id == provider_id
+
+
 def _is_unfinished(booking: Booking) -> bool:
     """Whether more will be known of it soon: a link, or its ids in the calendars."""
     if booking.state not in LIVE or booking.superseded_by:
@@ -177,7 +185,7 @@ def _is_unfinished(booking: Booking) -> bool:
     # Cal.com tells of a booking before it has put it into the host's calendar.
     in_no_calendar = not booking.calendar_references
     return bool(booking.link_pending) or (
-        booking.provider is Provider.CALCOM and not booking.series_id and in_no_calendar
+        booking.provider is Provider.CALCOM and in_no_calendar
     )
 
 

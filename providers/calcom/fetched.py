@@ -34,8 +34,9 @@ def read_fetched(
     """Understand one booking of the API: one for each seat where it has seats."""
     try:
         theirs = _decoder.decode(booking)
-        known = calendar_references and _references_decoder.decode(calendar_references)
-        return list(_read(theirs, booking, known or None))
+        named = calendar_references
+        known = None if named is None else _references_decoder.decode(named)
+        return list(_read(theirs, booking, known))
     except (msgspec.DecodeError, Unreadable, RecursionError) as problem:
         reason = str(problem) or type(problem).__name__
         return Malformed(None, reason, msgspec.Raw(booking))

@@ -273,9 +273,9 @@ as $$
       and (p_since is null or event.provider_updated_at >= p_since)
       and not exists (
         select 1 from sync.told_bookings as told
-        where told.connection_id = p_connection_id and told.key = event.provider_event_id
-          and told.told
-          & 1::bigint << array_position(sync.booking_fields(), 'calendar_references') <> 0
+        where told.organization_id = event.organization_id
+          and told.key = event.provider_event_id
+          and told.fields ? 'calendar_references'
       )
     group by event.raw ->> 'provider_id'
   ) as wanted

@@ -238,6 +238,10 @@ async def test_a_booking_is_read_with_its_id_in_the_hosts_calendar(
     booked = calcom.book()
     (booking,) = await calcom.client.get(booked.uid)
     assert isinstance(booking, Booking)
+    assert booking.calendar_references == []  # which is told: nobody need ask for ever
+    calcom.twin.clock.advance(timedelta(seconds=5))
+    (booking,) = await calcom.client.get(booked.uid)
+    assert isinstance(booking, Booking)
     assert booking.calendar_references is not None
     assert [one.kind for one in booking.calendar_references] == ["google_calendar"]
 

@@ -212,6 +212,97 @@ async def test_the_first_sweep_adopts_what_is_there(world: IngestWorld) -> None:
     assert (await world.calendar(world.calendar_id))["backfill"] == "complete"
 
 
+NAMED = """
+  select provider_event_id from public.calendar_events
+  where raw -> 'references' <> '[]' order by starts_at
+"""
+
+
+async def test_what_a_sweep_finds_is_asked_for_its_ids_in_the_calendar(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    booked = [world.book(at(day)) for day in range(3)]
+    world.book(at(3)).cancel()
+    await world.advance(minutes=1)
+    await world.begin()
+    assert [row[0] for row in await world.database.fetch(NAMED)] == [
+        one.uid for one in booked
+    ]
+
+    # What is known is not asked for again; what was moved meanwhile is.
+    asked = world.calls("bookings.references")
+    drop_deliveries(world)
+    moved = booked[2].reschedule(at(4))
+    await world.twin.outbox.drain()
+    await world.advance(minutes=20)
+    await world.work("ingest")
+
+    assert world.calls("bookings.references") == asked + 1
+    assert [row[0] for row in await world.database.fetch(NAMED)][-1] == moved.uid
+
+
+async def test_whose_bookings_are_in_no_calendar_is_not_asked_about_them_for_ever(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    world.account.user.calendar = None
+    booked = world.book(at(20))
+    await world.advance(minutes=1)
+    await world.begin()
+    for _ in range(6):
+        await world.advance(minutes=20)
+        await world.work("ingest")
+    assert world.calls("bookings.references") == 3
+
+    booked.change(title="Another title")
+    for _ in range(6):
+        await world.advance(minutes=20)
+        await world.work("ingest")
+
+    assert world.calls("bookings.references") == 3
+
+
+async def test_a_first_sweep_of_many_asks_for_those_that_come_first_and_paces_itself(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    for day in range(28):
+        for hour in (9, 10, 11, 12):
+            world.book(at(day, hour=hour))
+    await world.advance(minutes=1)
+    world.twin.behaviour.requests_per_minute = 120
+    await world.begin()
+    assert len(await world.shown()) == 112
+    named = await world.database.fetch(NAMED)
+    assert len(named) == 50
+
+    for _ in range(2):
+        await world.advance(minutes=1)
+        await world.work("ingest")
+
+    assert len(await world.database.fetch(NAMED)) == 112
+    assert 429 not in {call.status for call in world.twin.calls.records}
+
+
+async def test_of_a_series_each_booking_is_asked_for_its_id_in_the_calendar(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    await world.begin()
+    kind = world.account.event_type("Course")
+    booked = world.account.book_series(kind, [at(day) for day in range(3)], **MIRA)
+    await world.delivered()
+    assert await world.database.fetch(NAMED) == []
+    await world.advance(seconds=30)
+    await world.work("ingest")
+
+    assert [row[0] for row in await world.database.fetch(NAMED)] == [
+        one.uid for one in booked
+    ]
+    assert await world.to_fetch() == []
+
+
 async def test_what_was_over_before_the_window_is_not_adopted(
     world: IngestWorld,
 ) -> None:

@@ -1,6 +1,7 @@
 """Bookings whose event is in Outlook: others name it by an id that changes."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 
 from local_stack.twins.microsoft.twin import MicrosoftTwin
+from local_stack.twins.switchboard import Fault, FaultKind
 from providers.model import Provider, StoredTokens
 from tests.support.builders import make_calendar, make_connection
 from tests.support.ingesting import IngestWorld, at, make_ingest_world
@@ -34,9 +36,17 @@ class ByHost(httpx2.AsyncBaseTransport):
         return await self._transports[request.url.host].handle_async_request(request)
 
 
+class WorldOfPulls(IngestWorld):
+    """A world whose worker reads calendars as well."""
+
+    def handlers(self) -> dict[str, Handler]:
+        opened = Connections(self.http, self.pool, self.settings, self.clock)
+        return {**super().handlers(), "pull": Pull(self.pool, opened)}
+
+
 @dataclass
 class Practice:
-    """Somebody booked through Calendly, whose calendar is at Outlook."""
+    """Somebody booked through another product, whose calendar is at Outlook."""
 
     world: IngestWorld
     outlook: MicrosoftTwin
@@ -44,17 +54,24 @@ class Practice:
     connection_id: UUID
 
     def book(self, days: int = 0, *, as_id: str | None = None) -> None:
-        """Book a call, which Calendly puts into the host's calendar."""
-        self.world.book(at(days))
+        """Book a call, which is put into the host's calendar."""
+        booked = self.world.book(at(days))
         event = self.outlook.account(EMAIL).primary.add(
             "Call", at(days), end=at(days) + timedelta(minutes=30)
         )
+        event_id = as_id or event.ids.mutable
+        if self.world.provider is Provider.CALCOM:
+            booked.put_into_calendar(event_id)
+            return
         with self.world.twin.store.exclusive() as known:
             *_, slot = known.events.values()
-            slot.calendar_event = {
-                "kind": "outlook",
-                "external_id": as_id or event.ids.mutable,
-            }
+            slot.calendar_event = {"kind": "outlook", "external_id": event_id}
+
+    async def begin(self) -> None:
+        """Switch the bookings on, and read those there are."""
+        connection_id = self.world.connection_id
+        self.world.calendar_id = await self.world.switch_on(connection_id=connection_id)
+        await self.world.work("watch", "ingest")
 
     async def pull(self) -> None:
         ended = await self.world.do("pull", self.calendar_id, lane=1)
@@ -65,26 +82,23 @@ class Practice:
         return count
 
 
-@pytest.fixture
-async def practice(
-    database: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+@asynccontextmanager
+async def make_practice(
+    database: Connection, database_url: str, provider: Provider
 ) -> AsyncIterator[Practice]:
+    """Both of its accounts are connected; its bookings are not switched on."""
     async with (
-        make_ingest_world(database, database_url, Provider.CALENDLY) as world,
-        MicrosoftTwin(world.clock) as outlook,
+        make_ingest_world(database, database_url, provider) as made,
+        MicrosoftTwin(made.clock) as outlook,
         httpx2.AsyncClient(
-            transport=ByHost({"calendly.test": world.twin, "graph.test": outlook})
+            transport=ByHost({f"{provider}.test": made.twin, "graph.test": outlook})
         ) as http,
     ):
-        world.http = http
-        handlers = world.handlers()
-
-        def with_pulls() -> dict[str, Handler]:
-            opened = Connections(http, world.pool, world.settings, world.clock)
-            return {**handlers, "pull": Pull(world.pool, opened)}
-
-        monkeypatch.setattr(world, "handlers", with_pulls)
-        await world.begin()
+        world = WorldOfPulls(**(vars(made) | {"http": http}))
+        if provider is Provider.CALCOM:
+            world.account.user.calendar = "office365_calendar"
+            world.twin.behaviour.row_lags_s = 0
+        world.connection_id = await world.connect()
         organization = await database.fetchval("select id from public.organizations")
         account = outlook.account(EMAIL)
         connection = await make_connection(
@@ -111,6 +125,20 @@ async def practice(
         yield Practice(world, outlook, calendar, connection)
 
 
+@pytest.fixture(params=[Provider.CALENDLY, Provider.CALCOM])
+async def unconnected(
+    request: pytest.FixtureRequest, database: Connection, database_url: str
+) -> AsyncIterator[Practice]:
+    async with make_practice(database, database_url, request.param) as made:
+        yield made
+
+
+@pytest.fixture
+async def practice(unconnected: Practice) -> Practice:
+    await unconnected.begin()
+    return unconnected
+
+
 @pytest.mark.parametrize("first", ["booking", "event"])
 async def test_a_booking_and_its_event_in_outlook_are_one_meeting(
     practice: Practice, first: str
@@ -127,6 +155,39 @@ async def test_a_booking_and_its_event_in_outlook_are_one_meeting(
     # What is known is not asked for again.
     await practice.world.ingest()
     assert practice.asked() == 1
+
+
+@pytest.mark.parametrize("first", ["booking", "event"])
+async def test_bookings_that_were_there_before_find_their_events_in_outlook(
+    unconnected: Practice, first: str
+) -> None:
+    practice = unconnected
+    for days in range(3):
+        practice.book(days)
+    await practice.world.advance(minutes=1)  # until their rows show it
+    if first == "event":
+        await practice.pull()
+    await practice.begin()
+    if first == "booking":
+        await practice.pull()
+
+    assert [status for _, _, status in await practice.world.shown()] == (
+        ["confirmed"] * 3
+    )
+
+
+async def test_a_booking_that_only_a_sweep_finds_finds_its_event_in_outlook(
+    practice: Practice,
+) -> None:
+    lost = Fault(kind=FaultKind.DROP, operation="push", times=None)
+    practice.world.twin.switchboard.add(lost)
+    practice.book()
+    await practice.pull()
+    await practice.world.delivered()
+    await practice.world.advance(hours=2)
+    await practice.world.work("ingest")
+
+    assert [status for _, _, status in await practice.world.shown()] == ["confirmed"]
 
 
 async def test_while_outlook_is_away_bookings_go_on_and_it_is_asked_later(
