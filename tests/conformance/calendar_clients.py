@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from local_stack.twins.app import TwinApp
 from providers import errors
 from providers.model import Event, Item, Page
 from providers.protocols import Client
 from tests.conformance.hands import Hand
+from tests.support.eventually import eventually
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = timedelta(days=1)
@@ -23,6 +26,9 @@ class At:
     client: Client
     hand: Hand
     client_with: Callable[[str], Client]
+    # A delta may not show yet what was written: how long, and how often, to ask.
+    patience_s: float = 5
+    pause_s: float = 0.05
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -35,10 +41,29 @@ class At:
     def window(self) -> tuple[datetime, datetime]:
         return self.now - DAY, self.now + 60 * DAY
 
-    async def changes(self, cursor: str | None = None) -> "Told":
-        """Read a round to its end."""
+    async def told(
+        self, until: Callable[["Told"], bool], *, since: "Told | None" = None
+    ) -> "Told":
+        """Read on until it is told, from the start or since an earlier round."""
+        told = Told(self.client, cursor=since.cursor if since else "")
+
+        async def is_told() -> bool:
+            await self.read_round(told)
+            return until(told)
+
+        await eventually(is_told, within_s=self.patience_s, every_s=self.pause_s)
+        return told
+
+    async def settled(self, *made: str) -> "Told":
+        """Read on until nothing that was written before will be told again."""
+        told = await self.told(lambda told: set(made) <= told.items.keys())
+        last = await self.hand.add("The last of them", self.start + 30 * DAY)
+        return await self.told(lambda told: last in told.items, since=told)
+
+    async def read_round(self, told: "Told") -> None:
+        """Read a round to its end, and remember what it said."""
         start, end = self.window
-        told, token = Told(self.client), None
+        cursor, token = told.cursor or None, None
         while True:
             page = await self.client.list_changes(
                 self.hand.calendar_id,
@@ -52,7 +77,7 @@ class At:
             if token is None:
                 assert page.cursor is not None
                 told.cursor = page.cursor
-                return told
+                return
 
     async def shown(self) -> list[Event]:
         """Read the window, series expanded."""
@@ -83,6 +108,14 @@ class At:
 
 
 @dataclass
+class AtTwin(At):
+    """The same at a twin, which can be troubled."""
+
+    twin: TwinApp[Any] = field(kw_only=True)
+    lose_cursors: Callable[[], None] = field(kw_only=True)
+
+
+@dataclass
 class Told:
     """What a round of changes said."""
 
@@ -103,6 +136,12 @@ class Told:
             self.client.read_event(item, expanded=False) for item in self.items.values()
         ]
         return {one.provider_event_id: one for one in read if isinstance(one, Event)}
+
+    @property
+    def named(self) -> set[str | None]:
+        """Series that something happened to."""
+        of_events = {one.series_provider_id for one in self.events.values()}
+        return self.touched | self.items.keys() | of_events
 
     @property
     def gone(self) -> set[str]:
@@ -126,7 +165,7 @@ class CalendarClientPromises:
     ) -> None:
         made = await at.hand.add("Check-up", at.start)
 
-        told = await at.changes()
+        told = await at.told(lambda told: made in told.items)
 
         event = told.events[made]
         assert event.title == "Check-up"
@@ -142,11 +181,13 @@ class CalendarClientPromises:
     ) -> None:
         left_alone = await at.hand.add("Left alone", at.start)
         renamed = await at.hand.add("Before", at.start + DAY)
-        before = await at.changes()
+        before = await at.settled(left_alone, renamed)
         await at.hand.rename(renamed, "After")
         added = await at.hand.add("Added", at.start + 2 * DAY)
 
-        told = await at.changes(before.cursor)
+        told = await at.told(
+            lambda told: {renamed, added} <= told.items.keys(), since=before
+        )
 
         assert told.events[renamed].title == "After"
         assert told.events[added].title == "Added"
@@ -155,32 +196,32 @@ class CalendarClientPromises:
     async def test_a_cursor_after_which_nothing_changed_tells_nothing(
         self, at: At
     ) -> None:
-        await at.hand.add("Check-up", at.start)
-        first = await at.changes()
+        made = await at.hand.add("Check-up", at.start)
+        before = await at.settled(made)
 
-        told = await at.changes(first.cursor)
-
+        told = Told(at.client, cursor=before.cursor)
+        await at.read_round(told)
         assert not told.items
         assert not told.vanished
 
     async def test_what_is_deleted_is_told_as_gone(self, at: At) -> None:
         made = await at.hand.add("Check-up", at.start)
-        before = await at.changes()
+        before = await at.told(lambda told: made in told.items)
         await at.hand.delete(made)
 
-        told = await at.changes(before.cursor)
-
-        assert made in told.gone
+        await at.told(lambda told: made in told.gone, since=before)
 
     async def test_equal_hashes_mean_equal_content(self, at: At) -> None:
         made = await at.hand.add("Check-up", at.start)
-        first = await at.changes()
-        again = await at.changes()
+        first = await at.told(lambda told: made in told.items)
+        again = await at.told(lambda told: made in told.items)
+        hashed = first.items[made].content_hash
         await at.hand.move(made, at.start + timedelta(hours=2))
-        moved = await at.changes()
 
-        hashes = [one.items[made].content_hash for one in (first, again, moved)]
-        assert hashes[0] == hashes[1] != hashes[2]
+        assert again.items[made].content_hash == hashed
+        await at.told(
+            lambda told: made in told.items and told.items[made].content_hash != hashed
+        )
 
     async def test_a_whole_day_is_a_date_and_ends_with_the_day_after(
         self, at: At
@@ -188,7 +229,7 @@ class CalendarClientPromises:
         day = at.start.date()
         made = await at.hand.add_day("Holiday", day)
 
-        event = (await at.changes()).events[made]
+        event = (await at.told(lambda told: made in told.items)).events[made]
 
         assert event.all_day
         assert (event.start_date, event.end_date) == (day, day + DAY)
@@ -212,16 +253,13 @@ class CalendarClientPromises:
 
     async def test_a_series_that_changed_is_named(self, at: At) -> None:
         series = await at.hand.add("Weekly", at.start, weeks=3)
-        before = await at.changes()
+        before = await at.told(lambda told: series in told.items)
         second = (await at.instances(series))[1]
         await at.hand.move(
             second.provider_event_id, weekly(at.start)[1] + timedelta(hours=3)
         )
 
-        told = await at.changes(before.cursor)
-
-        named = {one.series_provider_id for one in told.events.values()}
-        assert series in told.touched | told.items.keys() | named
+        await at.told(lambda told: series in told.named, since=before)
 
     async def test_occurrences_know_where_their_series_put_them(self, at: At) -> None:
         series = await at.hand.add("Weekly", at.start, weeks=3)

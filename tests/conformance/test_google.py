@@ -7,40 +7,47 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from local_stack.twins.google import GoogleTwin
+from local_stack.twins.google import Behaviour, GoogleTwin
 from providers.google.client import GoogleClient
 from providers.google.receiver import GoogleReceiver
 from runtime.sealing import Keyring
-from tests.conformance.calendar_clients import At, CalendarClientPromises
+from tests.conformance.calendar_channels import ChannelPromises, PushPromises
+from tests.conformance.calendar_clients import At, AtTwin, CalendarClientPromises
+from tests.conformance.calendar_troubles import CalendarTroublePromises
 from tests.conformance.calling import calls_to, clients
-from tests.conformance.conftest import LIVE
+from tests.conformance.conftest import LIVE, WEBHOOKS
 from tests.conformance.hands import GoogleHand, calendar_of_its_own
 from tests.conformance.receivers import ReceiverPromises, Request
 
 REAL = "https://www.googleapis.com/calendar/v3"
 
 
-def at_google(http: httpx2.AsyncClient, url: str, token: str, calendar_id: str) -> At:
-    client_with = clients(GoogleClient, http, url)
-    hand = GoogleHand(http, f"{url}/calendars", token, calendar_id)
-    return At(client_with(token), hand, client_with)
-
-
-class TestGoogle(CalendarClientPromises):
+class TestGoogle(CalendarClientPromises, PushPromises, CalendarTroublePromises):
     """On the twin."""
 
+    receiver = GoogleReceiver()
+    renews = False
+    creates = "events.watch"
+
     @pytest.fixture
-    async def at(self) -> AsyncIterator[At]:
-        twin = GoogleTwin()
+    async def at(self) -> AsyncIterator[AtTwin]:
+        # Pushes go on for a moment after a stop, which is no promise broken.
+        twin = GoogleTwin(behaviour=Behaviour(linger_after_stop_s=0))
         async with calls_to(twin) as http:
-            account = twin.account("mira@example.org")
-            token = account.sign_in().access_token
+            calendar = twin.account("mira@example.org").primary
+            token = twin.account("mira@example.org").sign_in().access_token
             url = "https://twin.test/calendar/v3"
-            yield at_google(http, url, token, account.primary.id)
+            client_with = clients(GoogleClient, http, url)
+            yield AtTwin(
+                client_with(token),
+                GoogleHand(http, f"{url}/calendars", token, calendar.id),
+                client_with,
+                twin=twin,
+                lose_cursors=calendar.expire_sync_tokens,
+            )
 
 
-@pytest.mark.live("google")
-class TestGoogleLive(CalendarClientPromises):
+class AtGoogle:
     """On a calendar of its own at Google, which is deleted afterwards."""
 
     @pytest.fixture
@@ -51,7 +58,25 @@ class TestGoogleLive(CalendarClientPromises):
             httpx2.AsyncClient(timeout=30) as http,
             calendar_of_its_own(http, f"{REAL}/calendars", token, body) as calendar_id,
         ):
-            yield at_google(http, REAL, token, calendar_id)
+            client_with = clients(GoogleClient, http, REAL)
+            hand = GoogleHand(http, f"{REAL}/calendars", token, calendar_id)
+            yield At(client_with(token), hand, client_with, patience_s=60, pause_s=2)
+
+
+@pytest.mark.live("google")
+class TestGoogleLive(AtGoogle, CalendarClientPromises):
+    """Events are written."""
+
+
+@pytest.mark.live("google", WEBHOOKS)
+class TestGoogleLiveChannels(AtGoogle, ChannelPromises):
+    """Channels are made, and stopped."""
+
+    renews = False
+
+    @pytest.fixture
+    def hooks(self) -> str:
+        return f"{os.environ[WEBHOOKS]}/webhooks/google"
 
 
 class TestGoogleReceiver(ReceiverPromises):

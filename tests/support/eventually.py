@@ -12,7 +12,10 @@ POLL_S = 0.01
 
 
 async def eventually(
-    check: Callable[[], T | Awaitable[T]], *, within_s: float = 5
+    check: Callable[[], T | Awaitable[T]],
+    *,
+    within_s: float = 5,
+    every_s: float = POLL_S,
 ) -> T:
     """Return the first true answer of `check`.
 
@@ -35,4 +38,4 @@ async def eventually(
             raise failed or AssertionError(
                 f"not within {within_s} s: the last answer was {answer!r}"
             )
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(every_s)
