@@ -1,5 +1,6 @@
 """What Graph is promised: an answer to its question, and 202 for what is stored."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,9 @@ from tests.support.builders import make_calendar, make_connection, make_organiza
 from tests.support.eventually import eventually
 from tests.support.sessions import Connection
 from tests.webhook_api.channels import KEYRING, Channel, error_of, make_channel
+from tests.webhook_api.faults import KILL, STUCK, Connect, stuck
 from webhook_api.app import Receiver
+from webhook_api.limits import Limits
 
 CHANGES = "/webhooks/microsoft"
 LIFECYCLE = "/webhooks/microsoft/lifecycle"
@@ -153,6 +156,90 @@ async def test_a_batch_may_be_large_but_not_endless(
     assert len(await database.fetch(STORED)) == 1
     endless = await client.post(CHANGES, content=large * 3)
     assert error_of(endless) == "body_too_large"
+
+
+class TestCrowds:
+    """Three changes a minute of a channel are stored; of more, one a flush."""
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(channel_changes=3)
+
+    async def test_above_their_share_channels_of_one_request_are_coalesced_and_202(
+        self,
+        client: httpx2.AsyncClient,
+        app: Receiver,
+        calendar_id: UUID,
+        database: Connection,
+        connect: Connect,
+        admin: Connection,
+    ) -> None:
+        channels = [
+            (await make_channel(database, calendar_id, status=status)).id
+            for status in ("active", "replaced")
+        ]
+
+        def send(number: int) -> asyncio.Task[httpx2.Response]:
+            # What Graph says twice of a channel counts once; a stranger costs nothing.
+            changed = f"2026-11-28T06:00:{number:02}+00:00"
+            told = [
+                item(one, subscriptionExpirationDateTime=changed) for one in channels
+            ]
+            forged = item(uuid4()) | {"clientState": "forged"}
+            content = body(forged, *told, *told)
+            return asyncio.create_task(client.post(CHANGES, content=content))
+
+        async with stuck(connect):
+            sent = [send(0)]
+            await eventually(lambda: admin.fetchval(STUCK))
+            sent += [send(number) for number in range(1, 20)]
+            await eventually(lambda: len(app.batcher) == 2 * 19)
+        responses = await asyncio.gather(*sent)
+
+        assert {one.status_code for one in responses} == {202}
+        assert all(one.json() == {"status": "accepted"} for one in responses)
+        stored = await database.fetch(STORED)
+        for channel_id in channels:
+            ends = [
+                json.loads(row["headers"])["channel_expires_at"][17:19]
+                for row in stored
+                if row["channel_id"] == channel_id
+            ]
+            assert ends == ["00", "01", "02", "19"]
+        assert len(await database.fetch(PULLS)) == 1
+        assert app.metrics.deliveries.value("microsoft", "accepted") == 2 * 4
+        assert app.metrics.deliveries.value("microsoft", "coalesced") == 2 * 16
+
+    async def test_one_of_several_that_is_not_stored_is_503_for_all_of_its_request(
+        self,
+        client: httpx2.AsyncClient,
+        app: Receiver,
+        calendar_id: UUID,
+        database: Connection,
+        connect: Connect,
+        admin: Connection,
+    ) -> None:
+        loud, quiet = [
+            (await make_channel(database, calendar_id, status=status)).id
+            for status in ("active", "replaced")
+        ]
+        for _ in range(3):
+            await client.post(CHANGES, content=body(item(loud)))
+        content = body(item(loud), item(quiet))
+        async with stuck(connect):
+            sent = [
+                asyncio.create_task(client.post(CHANGES, content=content))
+                for _ in range(3)
+            ]
+            await eventually(lambda: admin.fetchval(STUCK))
+            await admin.execute(KILL)
+            responses = await asyncio.gather(*sent)
+
+        assert {error_of(one) for one in responses} == {"database_unavailable"}
+        assert {one.status_code for one in responses} == {503}
+        assert app.metrics.deliveries.value("microsoft", "coalesced") == 0
+        again = await client.post(CHANGES, content=content)
+        assert again.status_code == 202
 
 
 async def test_the_twin_subscribes_pushes_and_its_calendar_is_to_be_pulled(
