@@ -144,6 +144,17 @@ def test_times_in_another_zone_than_asked_for_are_understood() -> None:
     assert event.ends_at == datetime(2026, 11, 24, 14, tzinfo=UTC)
 
 
+def test_a_zone_that_nobody_knows_refuses_only_times_that_are_told_in_it() -> None:
+    nobodys = "tzone://Microsoft/Custom"
+    event = mapped(originalStartTimeZone=nobodys)
+    assert event.time_zone is None
+    assert event.starts_at == datetime(2026, 11, 24, 14, tzinfo=UTC)
+    told = {"dateTime": "2026-11-24T14:00:00", "timeZone": nobodys}
+    refused = read_event(item_of(PLAIN | {"start": told}))
+    assert isinstance(refused, Malformed)
+    assert "start is not a time" in refused.reason
+
+
 @pytest.mark.parametrize(
     ("kind", "role"),
     [
