@@ -35,15 +35,17 @@ create type sync.batch as (
   window_start timestamptz,
   window_end timestamptz,
   read_until timestamptz,
-  booking_calendars uuid []
+  booking_calendars uuid [],
+  told_in uuid []
 );
 comment on type sync.batch is
-'One call of sync.apply_events or sync.apply_bookings: the calendar it is for, what the round says of itself, and the organization''s calendars of bookings.';
+'One call of sync.apply_events or sync.apply_bookings: the calendar it is for, what the round says of itself, the organization''s calendars of bookings, and those in which the mirror has what is told (told_in): this one, and of bookings those of other accounts that are told of them.';
 
 create unlogged table sync.staged_events (
   batch_id uuid not null,
   place integer not null,
   origin text not null default 'told',
+  calendar_id uuid,
   -- As told. What is private stands in `private`, the columns are what everybody may see.
   provider_event_id text not null,
   role text,
@@ -114,6 +116,8 @@ comment on table sync.staged_events is
 comment on column sync.staged_events.place is 'Its place in what was told; below zero: added from the mirror.';
 comment on column sync.staged_events.origin is
 'told; gone (its series, read whole, has it no more); orphaned (its series is deleted); absent (a full round did not meet it); released (a held cancellation); former (the single that a series was before); follower (the event to which a meeting moves); booking (the booking of a meeting whose event was told).';
+comment on column sync.staged_events.calendar_id is
+'Whose mirror has it, where several accounts are told of a booking; null = the batch''s calendar.';
 comment on column sync.staged_events.metadata is 'What a booking tells for the meeting''s metadata; null = nothing is told.';
 comment on column sync.staged_events.meeting_status is
 'The status that a booking gives its meeting; null = by sync.next_status().';

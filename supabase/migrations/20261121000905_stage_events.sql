@@ -29,7 +29,8 @@ begin
       array(
         select bookings.id from public.calendars as bookings
         where bookings.organization_id = calendar.organization_id and bookings.kind = 'bookings'
-      )
+      ),
+      array[calendar.id]
     )::sync.batch
     from public.calendars as calendar
     join public.organizations as organization on organization.id = calendar.organization_id

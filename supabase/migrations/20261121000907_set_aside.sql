@@ -12,7 +12,8 @@ declare
 begin
   insert into sync.set_aside_events as aside (calendar_id, provider_event_id, reason, raw, seen_at)
   select distinct on (refused.provider_event_id)
-    (p_batch).calendar_id, refused.provider_event_id, refused.reason,
+    coalesce(refused.calendar_id, (p_batch).calendar_id), refused.provider_event_id,
+    refused.reason,
     -- A reason for refusing may be its size.
     case
       when octet_length(refused.raw::text) <= 65536 then refused.raw
@@ -20,11 +21,14 @@ begin
     end,
     (p_batch).now_at
   from (
-    select staged.provider_event_id, staged.refusal as reason, coalesce(staged.private -> 'raw', staged.raw) as raw
+    select
+      staged.calendar_id, staged.provider_event_id, staged.refusal as reason,
+      coalesce(staged.private -> 'raw', staged.raw) as raw
     from sync.staged_events as staged
     where staged.batch_id = (p_batch).id and staged.refusal is not null
     union all
     select
+      null,
       coalesce(
         sync.indexable_id(item.malformed ->> 'provider_event_id'),
         'no id: ' || md5(item.malformed::text)
@@ -45,7 +49,7 @@ begin
   -- What comes again well leaves.
   delete from sync.set_aside_events as aside
   using sync.staged_events as staged
-  where aside.calendar_id = (p_batch).calendar_id and staged.batch_id = (p_batch).id
+  where aside.calendar_id = any ((p_batch).told_in) and staged.batch_id = (p_batch).id
     and staged.provider_event_id = aside.provider_event_id;
   return v_count + jsonb_array_length(coalesce(p_malformed, '[]'));
 end;

@@ -230,7 +230,7 @@ begin
         when staged.feeds then coalesce(
           (select event.calendar_id from public.calendar_events as event
            where event.id = staged.event_id and staged.origin in ('follower', 'booking')),
-          (p_batch).calendar_id
+          staged.calendar_id, (p_batch).calendar_id
         )
         else meeting.calendar_id
       end as calendar_id,

@@ -140,7 +140,7 @@ begin
   )
   select distinct on (staged.meeting_id)
     staged.meeting_id, (p_batch).organization_id, coalesce(staged.client_id, client.id),
-    (p_batch).calendar_id,
+    coalesce(staged.calendar_id, (p_batch).calendar_id),
     staged.event_id, coalesce(staged.title, ''), staged.description, staged.location,
     staged.starts_at, staged.ends_at, staged.all_day, staged.start_date, staged.end_date,
     coalesce(staged.time_zone, (p_batch).time_zone),
@@ -180,7 +180,7 @@ begin
   with theirs as (
     select
       staged.meeting_id, staged.event_id,
-      coalesce(moved.calendar_id, (p_batch).calendar_id) as calendar_id,
+      coalesce(moved.calendar_id, staged.calendar_id, (p_batch).calendar_id) as calendar_id,
       coalesce(staged.title, '') as title, staged.description, staged.location, staged.starts_at,
       staged.ends_at, staged.all_day, staged.start_date, staged.end_date,
       coalesce(staged.time_zone, (p_batch).time_zone) as time_zone, staged.status,

@@ -47,6 +47,9 @@ returns sync.joined_booking[]
 language plpgsql
 set search_path = ''
 as $$
+declare
+  -- What one account's bookings name is what another's do.
+  v_accounts uuid[];
 begin
   if not exists (
     select 1 from unnest(p_joined) as one
@@ -55,6 +58,11 @@ begin
   ) then
     return p_joined;
   end if;
+  v_accounts := array(
+    select account.id from public.calendar_connections as account
+    join public.calendar_connections as told on told.organization_id = account.organization_id
+    where told.id = p_connection_id and account.provider = told.provider
+  );
   insert into sync.others_ids (connection_id, id, key, immutable_id, ask_at)
   select distinct on (named.id, one.current_key)
     p_connection_id, named.id, one.current_key, known.immutable_id,
@@ -62,7 +70,7 @@ begin
   from unnest(p_joined) as one
   cross join lateral unnest(sync.outlook_ids(one.fields -> 'calendar_references')) as named (id)
   left join sync.others_ids as known
-    on known.connection_id = p_connection_id and known.id = named.id
+    on known.connection_id = any (v_accounts) and known.id = named.id
     and known.immutable_id is not null
   where octet_length(one.current_key) <= 1024
   order by named.id, one.current_key
@@ -88,7 +96,7 @@ begin
         'kind', 'outlook', 'external_id', known.immutable_id
       )) as told
       from sync.others_ids as known
-      where known.connection_id = p_connection_id and known.immutable_id is not null
+      where known.connection_id = any (v_accounts) and known.immutable_id is not null
         and known.id = any (sync.outlook_ids(one.fields -> 'calendar_references'))
     ) as translated
     order by one.place

@@ -8,7 +8,8 @@
 --   write    meetings, then the mirror
 --
 -- The mirror of a connection's bookings is its calendar of kind `bookings`: a row for each key.
--- The current key's has scope `in`; an older one's is cancelled, and `detached`.
+-- The current key's has scope `in`; an older one's is cancelled, and `detached`. Where several
+-- accounts are told of a booking, one of them has it (sync.find_homes).
 
 -- Both sides look for each other: whoever pulls looks for the booking of an event, whoever takes
 -- bookings in for the event of a booking. Beside each other each would miss what the other has
@@ -161,8 +162,69 @@ $$;
 comment on function sync.reference_keys(jsonb) is
 'Keys of the calendar events that a booking''s calendar_references name, where they are of a provider that is mirrored.';
 
+-- Where a booking stands, if several accounts of the organization are told of it. It does not
+-- depend on who was told first or last.
+
+create type sync.booking_home as (
+  place integer, calendar_id uuid, time_zone text, told_in uuid []
+);
+comment on type sync.booking_home is
+'The calendar that has a joined booking, named by its place, with its zone, and the calendars of all accounts that are told of it.';
+
+create function sync.find_homes(p_batch sync.batch, p_joined sync.joined_booking[])
+returns sync.booking_home[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if cardinality((p_batch).booking_calendars) = 1 then
+    return '{}';
+  end if;
+  return array(
+    with told as materialized (
+      select distinct known.key, known.connection_id
+      from sync.told_bookings as known
+      where known.organization_id = (p_batch).organization_id
+        and known.key = any (array(
+          select named.key from unnest(p_joined) as one
+          cross join lateral unnest(one.keys) as named (key)
+        ))
+    ),
+
+    account as materialized (
+      select
+        calendar.id, calendar.connection_id, calendar.sync_enabled,
+        coalesce(calendar.time_zone, organization.time_zone) as time_zone
+      from public.calendars as calendar
+      join public.organizations as organization on organization.id = calendar.organization_id
+      where calendar.id = any ((p_batch).booking_calendars)
+    )
+
+    select row(
+      one.place,
+      (array_agg(account.id order by account.sync_enabled desc, account.id))[1],
+      (array_agg(account.time_zone order by account.sync_enabled desc, account.id))[1],
+      array_agg(distinct account.id)
+    )::sync.booking_home
+    from unnest(p_joined) with ordinality as one (
+      keys, current_key, provider_id, slot_id, seat_id, state, phase, no_show, version, as_of,
+      fields, place
+    )
+    cross join lateral unnest(one.keys) as named (key)
+    join told on told.key = named.key
+    join account on account.connection_id = told.connection_id
+    group by one.place
+    having bool_or(account.id <> (p_batch).calendar_id)
+  );
+end;
+$$;
+comment on function sync.find_homes(sync.batch, sync.joined_booking[]) is
+'Where the mirror has the joined bookings of which other accounts are told, too: of those whose sync is on, in the first by id.';
+
 create function sync.stage_bookings(
-  p_batch sync.batch, p_provider text, p_joined sync.joined_booking[]
+  p_batch sync.batch, p_provider text, p_joined sync.joined_booking[],
+  p_homes sync.booking_home[]
 )
 returns void
 language plpgsql
@@ -172,8 +234,9 @@ declare
   v_own_addresses text[] := sync.own_addresses((p_batch).organization_id);
 begin
   insert into sync.staged_events (
-    batch_id, place, provider_event_id, role, status, ical_uid, sequence, title, description,
-    location, starts_at, ends_at, organizer_email, attendees, attendee_name, attendee_email,
+    batch_id, place, calendar_id, provider_event_id, role, status, ical_uid, sequence, title,
+    description, location, starts_at, ends_at, time_zone, organizer_email, attendees,
+    attendee_name, attendee_email,
     attendee_phone, metadata, meeting_status, conference_url, series_provider_id,
     provider_updated_at, content_hash, raw, refusal, event_id, is_known, is_same, old_status,
     old_scope, told_before, key, keys, event_type, visibility, meeting_id, is_new_meeting
@@ -222,10 +285,10 @@ begin
 
   mirrored as materialized (
     select
-      event.id, event.provider_event_id, event.content_hash, event.status, event.scope,
-      event.meeting_id, event.raw, event.event_type
+      event.id, event.calendar_id, event.provider_event_id, event.content_hash, event.status,
+      event.scope, event.meeting_id, event.raw, event.event_type
     from public.calendar_events as event
-    where event.calendar_id = (p_batch).calendar_id
+    where event.calendar_id = any ((p_batch).told_in)
       and event.provider_event_id = any (array(select unnest(joined.keys) from joined))
   ),
 
@@ -249,6 +312,7 @@ begin
   select
     (p_batch).id,
     joined.place,
+    home.calendar_id,
     sync.indexable_id(joined.current_key),
     'single',
     -- A cancelled booking is there, and says so by meeting_status.
@@ -260,6 +324,7 @@ begin
     joined.location,
     joined.starts_at,
     coalesce(joined.ends_at, joined.starts_at),
+    home.time_zone,
     lower(joined.organizer_email),
     jsonb_build_array(
       jsonb_build_object('name', joined.attendee_name, 'email', joined.attendee_email)
@@ -312,6 +377,7 @@ begin
   from joined
   left join mirrored as old on old.provider_event_id = joined.current_key
   left join told_before on told_before.place = joined.place
+  left join unnest(p_homes) as home on home.place = joined.place
   cross join lateral (
     select case
       when octet_length(joined.attendee_email) > 320 then null -- no address is longer
@@ -321,7 +387,8 @@ begin
   ) as person
   cross join lateral (
     select coalesce(
-      old.content_hash = joined.content_hash and old.scope = 'in' and old.meeting_id is not null,
+      old.content_hash = joined.content_hash and old.scope = 'in' and old.meeting_id is not null
+      and old.calendar_id = coalesce(home.calendar_id, (p_batch).calendar_id),
       false
     ) as is_same
   ) as same
@@ -331,7 +398,9 @@ begin
   ) as longest;
 end;
 $$;
-comment on function sync.stage_bookings(sync.batch, text, sync.joined_booking[]) is
+comment on function sync.stage_bookings(
+  sync.batch, text, sync.joined_booking[], sync.booking_home[]
+) is
 'Stages bookings that have a time, with what the mirror told of them before, the keys they bear, and why they are refused.';
 
 -- Older keys. A retired row follows the one that has its meeting now (heir_of).
@@ -380,13 +449,18 @@ begin
     older.key, 'single', 'cancelled', coalesce(event.id, gen_random_uuid()),
     event.id is not null, 'retired', older.heir_of
   from unnest(p_older) as older
+  join (
+    select staged.place, coalesce(staged.calendar_id, (p_batch).calendar_id) as calendar_id
+    from sync.staged_events as staged
+    where staged.batch_id = (p_batch).id
+  ) as heir on heir.place = older.heir_of
   left join (
-    select known.id, known.provider_event_id, known.scope
+    select known.id, known.calendar_id, known.provider_event_id, known.scope
     from public.calendar_events as known
-    where known.calendar_id = (p_batch).calendar_id
+    where known.calendar_id = any ((p_batch).told_in)
       and known.provider_event_id = any (array(select one.key from unnest(p_older) as one))
   ) as event on event.provider_event_id = older.key
-  where event.scope is null or event.scope = 'in';
+  where event.scope is null or event.scope = 'in' or event.calendar_id <> heir.calendar_id;
 end;
 $$;
 comment on function sync.retire(sync.batch, sync.older_key[]) is

@@ -38,7 +38,7 @@ begin
       union all
       select event.series_provider_id, event.provider_event_id, event.event_type = 'seat'
       from public.calendar_events as event
-      where event.calendar_id = (p_batch).calendar_id and event.scope = 'in'
+      where event.calendar_id = any ((p_batch).booking_calendars) and event.scope = 'in'
         and event.series_provider_id = any (array(
           select staged.series_provider_id from sync.staged_events as staged
           where staged.batch_id = (p_batch).id and staged.origin = 'told' and not staged.is_same
@@ -70,7 +70,7 @@ declare
     select (min(seat.place), event.provider_event_id)::sync.older_key
     from public.calendar_events as event
     join sync.staged_events as seat on seat.series_provider_id = event.provider_event_id
-    where event.calendar_id = (p_batch).calendar_id and event.scope = 'in'
+    where event.calendar_id = any ((p_batch).booking_calendars) and event.scope = 'in'
       and event.provider_event_id = any (array(
         select staged.series_provider_id from sync.staged_events as staged
         where staged.batch_id = (p_batch).id and staged.origin = 'told'
@@ -86,6 +86,8 @@ begin
   if v_older = '{}' then
     return;
   end if;
+  -- Who was told of it, may not know its seats.
+  p_batch.told_in := (p_batch).booking_calendars;
   perform sync.retire(p_batch, v_older);
   update sync.staged_events as staged
   set
@@ -156,7 +158,7 @@ begin
       event.series_provider_id, sync.event_key(event.ical_uid, 'single', null, null),
       sync.reference_keys(event.raw -> 'references')
     from public.calendar_events as event
-    where event.calendar_id = (p_batch).calendar_id and event.scope = 'in'
+    where event.calendar_id = any ((p_batch).booking_calendars) and event.scope = 'in'
       and event.series_provider_id = any (p_slots) and event.event_type <> 'seat'
   ),
 

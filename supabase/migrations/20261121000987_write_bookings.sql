@@ -65,8 +65,8 @@ begin
     series_provider_id, event_type, provider_updated_at, content_hash, raw, meeting_id, scope
   )
   select
-    staged.event_id, (p_batch).calendar_id, (p_batch).organization_id, staged.provider_event_id,
-    staged.role, staged.ical_uid, staged.sequence,
+    staged.event_id, coalesce(staged.calendar_id, (p_batch).calendar_id),
+    (p_batch).organization_id, staged.provider_event_id, staged.role, staged.ical_uid, staged.sequence,
     case when staged.meeting_status = 'cancelled' then 'cancelled' else staged.status end,
     staged.title, staged.description, staged.location, staged.starts_at, staged.ends_at,
     staged.organizer_email, staged.attendees, staged.conference_url, staged.series_provider_id,
@@ -77,7 +77,7 @@ begin
   order by staged.event_id
   on conflict (id) do update
   set
-    ical_uid = excluded.ical_uid, sequence = excluded.sequence, status = excluded.status,
+    calendar_id = excluded.calendar_id, ical_uid = excluded.ical_uid, sequence = excluded.sequence, status = excluded.status,
     title = excluded.title, description = excluded.description, location = excluded.location,
     starts_at = excluded.starts_at, ends_at = excluded.ends_at,
     organizer_email = excluded.organizer_email, attendees = excluded.attendees,
@@ -106,8 +106,8 @@ begin
     meeting_id
   )
   select
-    older.event_id, (p_batch).calendar_id, (p_batch).organization_id, older.provider_event_id,
-    'single', 'cancelled', '', 'detached', heir.meeting_id
+    older.event_id, coalesce(heir.calendar_id, (p_batch).calendar_id),
+    (p_batch).organization_id, older.provider_event_id, 'single', 'cancelled', '', 'detached', heir.meeting_id
   from sync.staged_events as older
   join sync.staged_events as heir
     on heir.batch_id = older.batch_id and heir.place = older.heir_of
@@ -116,8 +116,8 @@ begin
   -- What it told is kept: by that the meeting's own words are told from the booking's.
   on conflict (id) do update
   set
-    status = 'cancelled', scope = 'detached', content_hash = '', ical_uid = null,
-    meeting_id = excluded.meeting_id;
+    calendar_id = excluded.calendar_id, status = 'cancelled', scope = 'detached',
+    content_hash = '', ical_uid = null, meeting_id = excluded.meeting_id;
 end;
 $$;
 comment on function sync.write_older_keys(sync.batch) is
@@ -145,7 +145,7 @@ begin
   -- Whose seats were told before it was known that they are such.
   update public.calendar_events as event
   set event_type = 'seat', ical_uid = null
-  where event.calendar_id = (p_batch).calendar_id and event.event_type <> 'seat'
+  where event.calendar_id = any ((p_batch).booking_calendars) and event.event_type <> 'seat'
     and event.series_provider_id = any (array(
       select staged.series_provider_id from sync.staged_events as staged
       where staged.batch_id = (p_batch).id and staged.event_type = 'seat'

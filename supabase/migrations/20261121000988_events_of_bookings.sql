@@ -104,7 +104,8 @@ begin
       on slot.organization_id = known.organization_id and slot.key = known.key
     cross join lateral (
       select seat.meeting_id from public.calendar_events as seat
-      where seat.calendar_id = slot.calendar_id and seat.series_provider_id = slot.slot
+      where seat.calendar_id = any ((p_batch).booking_calendars)
+        and seat.series_provider_id = slot.slot
         and seat.scope = 'in' and seat.meeting_id is not null
       order by seat.created_at, seat.id
       limit 1
@@ -209,18 +210,30 @@ begin
   ) then
     return;
   end if;
-  -- Not at once: a change of host deletes the event and makes another.
+  -- Not at once: a change of host deletes the event and makes another. All accounts that are told
+  -- of it: one may have webhooks alone.
   perform sync.request_fetch(
-    calendar.connection_id, booking.raw ->> 'provider_id', (p_batch).now_at + interval '2 minutes'
+    account.connection_id, account.id, (p_batch).now_at + interval '2 minutes'
   )
-  from public.calendar_events as booking
-  join public.calendars as calendar on calendar.id = booking.calendar_id
-  where booking.meeting_id = any (array(
-    select gone.meeting_id from sync.staged_events as gone
-    where gone.batch_id = (p_batch).id and gone.verdict = 'booked'
-  ))
-    and booking.calendar_id = any ((p_batch).booking_calendars)
-    and booking.status <> 'cancelled' and booking.scope = 'in';
+  from (
+    with booked as materialized (
+      select booking.provider_event_id as key, booking.raw ->> 'provider_id' as id
+      from public.calendar_events as booking
+      where booking.meeting_id = any (array(
+        select gone.meeting_id from sync.staged_events as gone
+        where gone.batch_id = (p_batch).id and gone.verdict = 'booked'
+      ))
+        and booking.calendar_id = any ((p_batch).booking_calendars)
+        and booking.status <> 'cancelled' and booking.scope = 'in'
+    )
+
+    select distinct told.connection_id, booked.id
+    from sync.told_bookings as told
+    join booked on booked.key = told.key
+    where told.organization_id = (p_batch).organization_id
+      and told.key = any (array(select booked.key from booked))
+    order by told.connection_id, booked.id
+  ) as account;
 end;
 $$;
 comment on function sync.ask_for_bookings(sync.batch) is

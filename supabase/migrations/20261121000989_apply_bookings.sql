@@ -76,6 +76,7 @@ declare
   v_connection public.calendar_connections;
   v_batch sync.batch;
   v_joined sync.joined_booking[];
+  v_homes sync.booking_home[];
   v_keys text[];
   v_count record;
   v_set_aside integer := 0;
@@ -104,7 +105,13 @@ begin
       from sync.join_bookings(p_connection_id, v_keys) as joined
     );
     v_joined := sync.translate_references(p_connection_id, v_joined);
-    perform sync.stage_bookings(v_batch, v_connection.provider, v_joined);
+    v_homes := sync.find_homes(v_batch, v_joined);
+    v_batch.told_in := array(
+      select v_batch.calendar_id
+      union
+      select unnest(home.told_in) from unnest(v_homes) as home
+    );
+    perform sync.stage_bookings(v_batch, v_connection.provider, v_joined, v_homes);
     v_refused := sync.refused_bookings(v_batch, p_bookings, v_joined);
     v_set_aside := sync.set_aside(v_batch, '[]');
     select * into v_count
@@ -142,7 +149,7 @@ begin
     where function.pronamespace = 'sync'::regnamespace
       and function.proname = any (array[
         'lock_bookings', 'share_bookings', 'bookings_calendar', 'booking_status',
-        'booking_metadata', 'reference_keys', 'stage_bookings', 'retire_keys', 'retire',
+        'booking_metadata', 'reference_keys', 'find_homes', 'stage_bookings', 'retire_keys', 'retire',
         'lowest_place', 'shared_slots', 'adopt_whole_slots', 'note_slots', 'claim_slot_keys',
         'stage_slots', 'events_of_keys', 'booking_meetings', 'claim_booking_keys',
         'write_bookings', 'count_cancelling', 'write_booking_rows', 'write_older_keys',
