@@ -11,7 +11,7 @@ import msgspec
 
 from providers.bookings import Booking, BookingState, NoShow
 from providers.calcom import resources
-from providers.calcom.bookings import STATES, seat_key, weak_key
+from providers.calcom.bookings import STATES
 from providers.calcom.fields import (
     cancellation,
     custom_answers,
@@ -21,6 +21,7 @@ from providers.calcom.fields import (
     place,
     references,
 )
+from providers.calcom.seats import seat_key, weak_key
 from providers.model import Malformed, Provider
 from providers.reading import Unreadable, instant, text
 
@@ -52,9 +53,13 @@ def _read(
     updated_at = instant(theirs.updated_at, "updatedAt")
     whole = _whole(theirs, content, known, updated_at)
     attendees = theirs.attendees or []
+    if not attendees:
+        # Everybody left it: a slot whose seats stand elsewhere, or are cancelled.
+        yield msgspec.structs.replace(whole, slot_id=theirs.uid, whole_slot=True)
+        return
     seated = [person for person in attendees if text(person.seat_uid)]
     if not seated:
-        booker = next(iter(attendees), resources.Person())
+        booker = attendees[0]
         marks = _marks(booker, updated_at)
         fields = person_fields(booker, text(booker.phone_number))
         yield msgspec.structs.replace(whole, no_shows=marks, **fields)

@@ -196,6 +196,22 @@ async def test_what_others_ask_for_is_fetched_when_they_say(world: IngestWorld) 
     assert await world.shown() == [(MIRA["name"], at(0), "cancelled")]
 
 
+async def test_a_slot_that_everybody_left_is_no_meeting(calcom: IngestWorld) -> None:
+    world = calcom
+    kind = world.account.event_type("Class", seats=3)
+    mira = world.account.book(kind, at(0), **MIRA).reschedule(at(1))
+    await world.advance(minutes=1)
+    await world.begin()
+    assert await world.shown() == [(MIRA["name"], at(1), "confirmed")]
+
+    mira.reschedule(at(2))
+    await world.delivered()
+    await world.advance(minutes=20)
+    await world.work("ingest")
+
+    assert await world.shown() == [(MIRA["name"], at(2), "confirmed")]
+
+
 # Sweeps find what was not delivered.
 
 

@@ -14,9 +14,9 @@ from tests.support.ingesting import IngestWorld, at, make_ingest_world
 from tests.support.sessions import Connection
 
 PEOPLE = ("Mira", "Ivo", "Lena", "Tom")
-STEPS = 14
-SEEDS = range(3)
-Truth = dict[str, tuple[str, datetime]]
+STEPS = 16
+SEEDS = range(4)
+Look = tuple[str, datetime]
 
 
 @pytest.fixture(params=[Provider.CALENDLY, Provider.CALCOM])
@@ -37,7 +37,8 @@ class People:
         host = world.account
         more = {"seats": seats} if seats > 1 else {}
         self._kinds = [host.event_type("Call"), host.event_type("Class", **more)]
-        self.booked: list[Any] = []
+        # Each with all that it was, in the order that it was moved.
+        self.booked: list[list[Any]] = []
 
     def act(self) -> None:
         """Do one thing that can be done."""
@@ -53,34 +54,43 @@ class People:
         email = f"{name.lower()}@example.com"
         start = self._start()
         made = self._world.account.book(kind, start, email=email, name=name)
-        self.booked.append(made)
+        self.booked.append([made])
 
     def _move(self) -> None:
         if mine := self._one():
-            self.booked[self.booked.index(mine)] = mine.reschedule(self._start())
+            mine.append(mine[-1].reschedule(self._start()))
 
     def _cancel(self) -> None:
         if mine := self._one():
-            mine.cancel()
+            mine[-1].cancel()
 
     def _miss(self) -> None:
         if mine := self._one():
-            mine.did_not_come()
+            mine[-1].did_not_come()
 
     def _come(self) -> None:
         if mine := self._one():
-            mine.came_after_all()
+            mine[-1].came_after_all()
 
-    def _one(self) -> Any:
-        live = [one for one in self.booked if one.is_live]
+    def _one(self) -> list[Any] | None:
+        live = [one for one in self.booked if one[-1].is_live]
         return self._chance.choice(live) if live else None
 
     def _start(self) -> datetime:
         return at(self._chance.randrange(5), hour=9 + self._chance.randrange(3))
 
-    def truth(self) -> Truth:
-        """Which bookings live, and when, as the provider knows them."""
-        return {key_of(one): look_of(one) for one in self.booked if one.is_live}
+    def truth(self) -> list[tuple[int, Look | None]]:
+        """Every booking that was made, and of those that live how they are."""
+        return [
+            (place, look_of(one[-1]) if one[-1].is_live else None)
+            for place, one in enumerate(self.booked)
+        ]
+
+    def places(self) -> dict[str, int]:
+        """Which booking is meant by each key that it ever had."""
+        return {
+            key_of(one): place for place, was in enumerate(self.booked) for one in was
+        }
 
 
 def key_of(booked: Any) -> str:
@@ -89,7 +99,7 @@ def key_of(booked: Any) -> str:
     return booked.uid if booked.seat_id is None else f"{booked.uid}#{booked.seat_id}"
 
 
-def look_of(booked: Any) -> tuple[str, datetime]:
+def look_of(booked: Any) -> Look:
     if hasattr(booked, "uri"):
         is_missed = booked.invitee.no_show is not None
         return "no_show" if is_missed else "confirmed", booked.event.starts_at
@@ -97,19 +107,29 @@ def look_of(booked: Any) -> tuple[str, datetime]:
     return "no_show" if is_missed else "confirmed", booked.row.starts_at
 
 
-async def live_meetings(world: IngestWorld) -> Truth:
-    """What the tables show of it: one meeting for each booking that lives."""
+async def listed(
+    world: IngestWorld, people: People
+) -> list[tuple[int | str, Look | None]]:
+    """Every meeting that people see: of which booking, and how it is if it lives."""
     rows = await world.database.fetch(
         """
         select event.provider_event_id as key, meeting.status, meeting.starts_at
         from public.meetings as meeting
-        join public.calendar_events as event on event.id = meeting.event_id
-        where event.calendar_id = $1 and meeting.merged_into is null
-          and meeting.status <> 'cancelled'
-        """,
-        world.calendar_id,
+        left join public.calendar_events as event on event.id = meeting.event_id
+        where meeting.merged_into is null and meeting.deleted_at is null
+        """
     )
-    return {row["key"]: (row["status"], row["starts_at"]) for row in rows}
+    places, living = people.places(), dict(people.truth())
+    found: list[tuple[int | str, Look | None]] = []
+    for row in rows:
+        place = places.get(row["key"], row["key"])
+        look = (row["status"], row["starts_at"])
+        # Who did not come may be cancelled afterwards: both are true.
+        is_over = row["status"] == "cancelled" or (
+            row["status"] == "no_show" and living.get(place) is None
+        )
+        found.append((place, None if is_over else look))
+    return sorted(found, key=lambda one: str(one[0]).zfill(9))
 
 
 async def settle(world: IngestWorld) -> None:
@@ -122,12 +142,14 @@ async def settle(world: IngestWorld) -> None:
     await world.work("ingest")
 
 
+@pytest.mark.parametrize("api", [False, True], ids=["by hand", "with API"])
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_deliveries_doubled_and_out_of_order_end_as_it_is(
-    world: IngestWorld, seed: int
+    world: IngestWorld, seed: int, *, api: bool
 ) -> None:
     chance = random.Random(seed)  # noqa: S311
-    await world.begin_by_hand()
+    await (world.begin() if api else world.begin_by_hand())
+    before = world.calls()
     people = People(world, chance, seats=3)
     for kind in (FaultKind.DUPLICATE, FaultKind.REORDER):
         fault = Fault(kind=kind, operation="push", times=None, chance=0.3)
@@ -139,11 +161,9 @@ async def test_deliveries_doubled_and_out_of_order_end_as_it_is(
 
     await settle(world)
 
-    assert with_no_shows_of_the_living(await live_meetings(world), people) == (
-        people.truth()
-    )
+    assert await listed(world, people) == people.truth()
     assert set(await world.states()) <= {"done"}
-    assert world.calls() == 0
+    assert api or world.calls() == before
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -163,16 +183,9 @@ async def test_deliveries_that_are_lost_are_made_good_by_asking(
 
     await settle(world)
 
-    assert with_no_shows_of_the_living(await live_meetings(world), people) == (
-        people.truth()
-    )
-
-
-def with_no_shows_of_the_living(shown: Truth, people: People) -> Truth:
-    """Leave out who did not come and was cancelled afterwards: both are true."""
-    living = people.truth()
-    return {
-        key: look
-        for key, look in shown.items()
-        if key in living or look[0] != "no_show"
-    }
+    # What was booked and cancelled unheard may be known of, or not.
+    shown = await listed(world, people)
+    heard = {place for place, _ in shown}
+    assert shown == [
+        (place, look) for place, look in people.truth() if look or place in heard
+    ]
