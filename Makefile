@@ -17,7 +17,7 @@ dev: $(SET_UP) ## everything on this machine, a tour through one sync, then serv
 	@$(BIN)/supacal dev --tour
 
 demo: $(SET_UP) ## the same tour on a database of its own, and exit
-	@SUPACAL_STATE_DIR=.supacal/demo $(BIN)/supacal dev --reset --tour --exit
+	@SUPACAL_STATE_DIR=.supacal-demo $(BIN)/supacal dev --reset --tour --exit
 
 test: $(SET_UP) ## the tests
 	@$(BIN)/python -m local_stack.node --judges
@@ -45,7 +45,7 @@ format: $(SET_UP) ## put the code into its usual form
 	@$(BIN)/ruff format -q .
 
 clean: ## forget the set-up and what local stacks left behind
-	rm -rf $(VENV) $(BENCH_VENV) .supacal node_modules
+	rm -rf $(VENV) $(BENCH_VENV) .supacal .supacal-demo node_modules
 
 $(SET_UP): requirements/dev.txt pyproject.toml
 	@echo "Setting up $(VENV) (once; about a minute) …"

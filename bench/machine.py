@@ -12,7 +12,7 @@ OURS = ("uvicorn", "asyncpg", "msgspec", "uvloop")
 PEERS = ("fastapi", "procrastinate", "pgqueuer", "psycopg", "asyncpg", "orjson")
 
 DURABLE = (
-    "fsync and synchronous_commit on; a claim does not wait for it (decision 0011)"
+    "fsync and synchronous_commit on; a claim does not wait for it (decision 0009)"
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_stack.errors import StackError
+from runtime.settings_reading import SettingsError
 
 OLDEST_MAJOR = 15  # security_invoker views
 NEEDED = ("initdb", "postgres")
@@ -44,7 +45,8 @@ def find_binaries(setting: str | Path | None = None) -> Binaries:
     """Return the Postgres to use; `setting` is SUPACAL_POSTGRES_DIR, where given.
 
     Raises:
-        StackError: none was found, or the one asked for is unfit.
+        SettingsError: the one asked for is unfit.
+        StackError: none was asked for, and none was found.
     """
     if setting:
         return _asked_for(Path(setting).expanduser())
@@ -69,14 +71,18 @@ def _asked_for(directory: Path) -> Binaries:
         if _complete(candidate):
             found = Binaries(candidate.resolve(), _major(candidate))
             if found.major < OLDEST_MAJOR:
-                raise StackError(
-                    f"SUPACAL_POSTGRES_DIR: {candidate} is Postgres {found.major}; "
-                    f"{OLDEST_MAJOR} or newer is needed."
+                raise SettingsError(
+                    [
+                        f"SUPACAL_POSTGRES_DIR: {candidate} is Postgres {found.major}; "
+                        f"{OLDEST_MAJOR} or newer is needed."
+                    ]
                 )
             return found
-    raise StackError(
-        f"SUPACAL_POSTGRES_DIR: {directory} holds no initdb and postgres; "
-        "point it at the directory of Postgres' programs, or unset it."
+    raise SettingsError(
+        [
+            f"SUPACAL_POSTGRES_DIR: {directory} holds no initdb and postgres; "
+            "point it at the directory of Postgres' programs, or unset it."
+        ]
     )
 
 

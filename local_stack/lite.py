@@ -73,7 +73,8 @@ class Lite:
             "REST and Auth",
             command,
             log=log,
-            environment=node.environment,
+            # It keeps notes in HOME: not in the developer's, which may not be writable.
+            environment=node.environment | {"HOME": str(folder)},
             directory=folder,
         )
 

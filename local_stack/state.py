@@ -118,6 +118,8 @@ class State:
     def _take(self) -> IO[bytes]:
         self._refuse_a_stranger_s()
         self.directory.mkdir(parents=True, exist_ok=True)
+        # First of all: whatever else is there, the next one knows it for ours.
+        (self.directory / "README.txt").write_text(README)
         lock = (self.directory / "lock").open("ab")
         try:
             # Gone with its holder, however that ended: unlike a file with a pid.
@@ -134,7 +136,6 @@ class State:
         lock.flush()
         # The database's user must get through to its own folder below.
         self.directory.chmod(0o711)
-        (self.directory / "README.txt").write_text(README)
         return lock
 
     def _refuse_a_stranger_s(self) -> None:

@@ -20,6 +20,7 @@ from local_stack.child_user import ChildUser
 from local_stack.errors import StackError
 from local_stack.ports import free_port
 from local_stack.postgres import Postgres
+from runtime.settings_reading import SettingsError
 from tests.support.cluster import scratch_directory
 from tests.support.eventually import eventually
 
@@ -237,7 +238,7 @@ def test_binaries_come_from_the_setting_first(tmp_path: Path) -> None:
     assert find_binaries(found.directory) == found
     # The directory above its programs will do as well.
     assert find_binaries(found.directory.parent) == found
-    with pytest.raises(StackError, match="SUPACAL_POSTGRES_DIR"):
+    with pytest.raises(SettingsError, match="SUPACAL_POSTGRES_DIR"):
         find_binaries(tmp_path)
 
 
@@ -252,7 +253,7 @@ def fake_postgres(directory: Path, version: str) -> Path:
 
 def test_a_postgres_that_is_too_old_is_refused(tmp_path: Path) -> None:
     old = fake_postgres(tmp_path / "bin", "13.2")
-    with pytest.raises(StackError, match="Postgres 13"):
+    with pytest.raises(SettingsError, match="Postgres 13"):
         find_binaries(old)
 
 

@@ -196,6 +196,13 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(
     assert "SUPACAL_STATE_DIR" in refused.stderr
 
 
+def test_a_postgres_that_is_not_there_is_a_wrong_setting(scratch: Path) -> None:
+    environ = environment(scratch / "state", SUPACAL_POSTGRES_DIR="/nowhere")
+    refused = supacal("dev", "--exit", environ=environ)
+    assert refused.returncode == 2
+    assert "SUPACAL_POSTGRES_DIR: /nowhere holds no initdb" in refused.stderr
+
+
 def test_whoever_may_not_write_is_told_so(scratch: Path) -> None:
     scratch.chmod(0o555)
     refused = subprocess.run(
@@ -222,7 +229,11 @@ def test_reset_starts_afresh(scratch: Path) -> None:
         assert afresh.facts["users"][0]["organization"] != organization
 
 
-def test_exit_ends_when_all_is_ready(scratch: Path) -> None:
-    with running(environment(scratch / "state"), scratch, "--exit") as dev:
+def test_exit_ends_when_all_is_ready_and_home_is_as_it_was(scratch: Path) -> None:
+    home = scratch / "home"
+    home.mkdir()
+    environ = environment(scratch / "state", HOME=str(home))
+    with running(environ, scratch, "--exit") as dev:
         assert dev.process.wait(30) == 0
         assert "Serving" not in dev.said
+    assert list(home.iterdir()) == []
