@@ -5,7 +5,7 @@ a uid the calendar's sequence orders what they tell, then the trigger, then the 
 sending: none of them alone is to be trusted.
 """
 
-import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from providers.calcom.fields import (
     references,
     series_of,
 )
+from providers.calcom.moves import first_of_chain, for_each, moved_from, tied
+from providers.calcom.seats import Seat, seat_of
 from providers.model import Malformed, Provider
 from providers.reading import Unreadable, instant, text
 
@@ -61,12 +63,6 @@ DECIDED: Final = frozenset({
     "BOOKING_REQUESTED", PAYMENT_DUE, "BOOKING_REJECTED", CANCELLED
 })  # fmt: skip
 
-# Cal.com's own iCalUID: the uid, and the name of the installation. Calendars may put
-# theirs in its place, which name no booking.
-FIRST_UID: Final = re.compile(
-    r"(?P<uid>[1-9A-HJ-NP-Za-km-z]{21,22})@(?!google\.com$).+"
-)
-
 _envelope_decoder = msgspec.json.Decoder(resources.Envelope)
 _payload_decoder = msgspec.json.Decoder(resources.Payload)
 
@@ -82,7 +78,7 @@ def read_delivery(body: str | bytes) -> list[Booking] | Malformed:
         payload = _payload_decoder.decode(raw)
         # A flat body's createdAt is the booking's own.
         sent_at = None if flat else instant(delivery.created_at, "createdAt")
-        return [_delivered(delivery.trigger_event, payload, sent_at, raw)]
+        return list(_delivered(delivery.trigger_event, payload, sent_at, raw))
     except (msgspec.DecodeError, Unreadable, RecursionError) as problem:
         reason = str(problem) or type(problem).__name__
         return Malformed(None, reason, msgspec.Raw(_bytes(body)))
@@ -90,18 +86,22 @@ def read_delivery(body: str | bytes) -> list[Booking] | Malformed:
 
 def _delivered(
     trigger: str, payload: resources.Payload, sent_at: datetime | None, raw: msgspec.Raw
-) -> Booking:
+) -> Iterator[Booking]:
     uid = payload.uid or payload.booking_uid
     if not uid:
         raise Unreadable("uid is missing")
     if trigger == NO_SHOW:
-        return _no_show(uid, payload, sent_at, raw)
-    if trigger in PHASES:
+        yield _no_show(uid, payload, sent_at, raw)
+    elif trigger in PHASES:
         # A snapshot from when the booking was made: only that it takes place is news.
-        return _bare(
+        yield _bare(
             uid, trigger, sent_at, raw, state=_state_of(payload), phase=PHASES[trigger]
         )
-    return _booked(uid, trigger, payload, sent_at, raw)
+    else:
+        for one in for_each(uid, trigger, payload):
+            booking = _booked(uid, trigger, one, sent_at, raw)
+            yield booking
+            yield from tied(booking, one)
 
 
 def _bare(
@@ -153,11 +153,8 @@ def _booked(
     if trigger not in DECIDED:
         state = _state_of(payload) or state
     booker = next(iter(payload.attendees or []), resources.Person())
-    seat = _seat(uid, trigger, payload, booker)
-    old = text(payload.reschedule_uid)
-    if old is None and seat.slot_id is None and payload.ical_sequence:
-        old = _first_of_chain(payload.ical_uid)
-    moved_from = None if old is None or old == uid else seat.key_in(old)
+    seat = seat_of(uid, trigger, payload, booker)
+    old = moved_from(uid, payload) or first_of_chain(uid, payload)
     sequence = payload.ical_sequence
     host = payload.organizer or resources.Person()
     return Booking(
@@ -172,7 +169,7 @@ def _booked(
         slot_id=seat.slot_id,
         seat_id=seat.seat_id,
         whole_slot=seat.whole_slot,
-        supersedes=moved_from,
+        supersedes=None if old is None else seat.key_in(old),
         ask=_ask(trigger, payload, seat),
         state=state,
         title=text(payload.title),
@@ -201,67 +198,13 @@ def _booked(
     )
 
 
-class _Seat(msgspec.Struct, frozen=True):
-    """Which of several who share a booking is meant."""
-
-    uid: str
-    key: str
-    weak_key: str | None = None
-    slot_id: str | None = None
-    seat_id: str | None = None
-    whole_slot: bool = False
-
-    def key_in(self, uid: str) -> str:
-        """Return the key that the same seat has in another booking: it keeps its id."""
-        if self.seat_id is not None:
-            return seat_key(uid, self.seat_id)
-        return uid if self.weak_key is None else uid + self.weak_key[len(self.uid) :]
-
-
-def seat_key(uid: str, seat_id: str) -> str:
-    """Return the key of one seat."""
-    return f"{uid}#{seat_id}"
-
-
-def weak_key(uid: str, email: str | None) -> str | None:
-    """Return what stands in for a seat's key until its id is known."""
-    return f"{uid}#{email.strip().lower()}" if text(email) and email else None
-
-
-def _seat(
-    uid: str, trigger: str, payload: resources.Payload, booker: resources.Person
-) -> _Seat:
-    seat_id = text(payload.attendee_seat_id)
-    weak = weak_key(uid, booker.email)
-    if seat_id:
-        return _Seat(uid, seat_key(uid, seat_id), weak, uid, seat_id)
-    if not payload.seats_per_time_slot:
-        return _Seat(uid, uid)
-    # One cancelled seat is not a cancelled booking: who cancels the whole is named. And
-    # who moves the whole moves all who are in it.
-    is_cancelled = trigger == CANCELLED and bool(text(payload.cancelled_by))
-    is_moved = trigger == RESCHEDULED and len(payload.attendees or []) > 1
-    if is_cancelled or is_moved or weak is None:
-        return _Seat(uid, uid, None, uid, whole_slot=True)
-    return _Seat(uid, weak, weak, uid)
-
-
-def _ask(trigger: str, payload: resources.Payload, seat: _Seat) -> Any:
+def _ask(trigger: str, payload: resources.Payload, seat: Seat) -> Any:
     """Say what one delivery cannot tell: a whole series, or which seats are left."""
     is_series = bool(payload.recurring_event or series_of(payload))
     if is_series and trigger in {"BOOKING_CREATED", "BOOKING_REJECTED", CANCELLED}:
         return "series"
     one_for_all = seat.whole_slot or (seat.slot_id and trigger == CANCELLED)
     return "booking" if one_for_all else None
-
-
-def _first_of_chain(ical_uid: str | None) -> str | None:
-    """Return the booking that an iCalUID was made for: those it is moved to inherit it.
-
-    A delivery of the move itself says more; it may have been lost.
-    """
-    named = FIRST_UID.fullmatch(ical_uid or "")
-    return named["uid"] if named else None
 
 
 def _state_of(payload: resources.Payload) -> BookingState | None:

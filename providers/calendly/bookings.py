@@ -73,9 +73,8 @@ def _delivered(
 ) -> Booking:
     marks = _mark(invitee)
     if delivery.event == NO_SHOW_DELETED:
-        updated_at = instant(invitee.updated_at, "updated_at")
-        taken_back_at = max(_known(sent_at, updated_at), default=None)
-        marks = [NoShow(None, False, taken_back_at)] if taken_back_at else []
+        at = _taken_back_at(invitee, sent_at)
+        marks = [] if at is None else [NoShow(None, False, at)]
     booking = _booking(
         invitee, "delivery", delivery.payload, trigger=delivery.event, marks=marks
     )
@@ -150,6 +149,27 @@ def _mark(invitee: resources.Invitee) -> list[NoShow]:
     else:
         at = instant(invitee.updated_at, "updated_at")
     return [] if at is None else [NoShow(None, invitee.no_show is not None, at)]
+
+
+def _taken_back_at(
+    invitee: resources.Invitee, sent_at: datetime | None
+) -> datetime | None:
+    """Date the end of a mark by the invitee's last change: retries may be dated anew.
+
+    Nobody says that the end of a mark is such a change. If the last one was before the
+    meeting began, it is not, for nobody has missed what is to come.
+    """
+    updated_at = instant(invitee.updated_at, "updated_at")
+    if invitee.no_show is not None:
+        made_at = instant(invitee.no_show.created_at, "no_show.created_at")
+        after = [] if made_at is None else [made_at + datetime.resolution]
+        return max([*_known(updated_at), *after], default=sent_at)
+    event = invitee.scheduled_event or resources.ScheduledEvent()
+    began_at = instant(event.start_time, "scheduled_event.start_time")
+    if updated_at is None or sent_at is None:
+        return updated_at or sent_at
+    is_older = began_at is not None and updated_at < began_at <= sent_at
+    return sent_at if is_older else updated_at
 
 
 def _known(*moments: datetime | None) -> list[datetime]:

@@ -116,11 +116,17 @@ begin
     where told.organization_id = p_organization_id and told.key = any (p_names)
   ),
 
-  first_seat as (
-    select distinct on (told.weak_key) told.weak_key, told.key
+  seat_of as materialized (
+    select told.weak_key, told.key, min(told.first_as_of) as since
     from told
     where told.weak_key is not null and told.seat_id is not null
-    order by told.weak_key, told.first_as_of, told.key
+    group by told.weak_key, told.key
+  ),
+
+  first_seat as (
+    select distinct on (seat_of.weak_key) seat_of.weak_key, seat_of.key
+    from seat_of
+    order by seat_of.weak_key, seat_of.since, seat_of.key
   ),
 
   resolved as materialized (
@@ -144,8 +150,9 @@ begin
       told.told
     from told
     left join first_seat as meant on meant.weak_key = told.key
-    left join first_seat as older on older.weak_key = told.supersedes
-    left join first_seat as newer on newer.weak_key = told.superseded_by
+    -- Of somebody who sat there twice no link says which time: it is of both.
+    left join seat_of as older on older.weak_key = told.supersedes
+    left join seat_of as newer on newer.weak_key = told.superseded_by
   ),
 
   seat as (
@@ -179,7 +186,9 @@ $$;
 comment on function sync.speak_bookings(uuid, text[]) is
 'Who speaks of which key: weak keys replaced by the seat that they mean, whole slots by their seats.';
 
-create function sync.chain_bookings(p_spoken sync.spoken_booking[])
+create function sync.chain_bookings(
+  p_organization_id uuid, p_spoken sync.spoken_booking[]
+)
 returns setof sync.chained_key
 language plpgsql
 stable
@@ -188,19 +197,26 @@ as $$
 begin
   return query
   with recursive seen as materialized (
-    select spoken.key, coalesce(max(spoken.state), 1) < 3 as is_alive
+    select
+      spoken.key,
+      coalesce(max(spoken.state), 1) < 3 as is_alive,
+      bool_or(spoken.slot_id is not null) as is_seat
     from unnest(p_spoken) as spoken
     group by spoken.key
   ),
 
   link as materialized (
-    select spoken.supersedes as old, spoken.key as new
-    from unnest(p_spoken) as spoken
-    where spoken.supersedes <> spoken.key
-    union
-    select spoken.key, spoken.superseded_by
-    from unnest(p_spoken) as spoken
-    where spoken.superseded_by <> spoken.key
+    select told.old, told.new, max(told.as_of) as at
+    from (
+      select spoken.supersedes as old, spoken.key as new, spoken.as_of
+      from unnest(p_spoken) as spoken
+      where spoken.supersedes <> spoken.key
+      union all
+      select spoken.key, spoken.superseded_by, spoken.as_of
+      from unnest(p_spoken) as spoken
+      where spoken.superseded_by <> spoken.key
+    ) as told
+    group by told.old, told.new
   ),
 
   tie as materialized (
@@ -223,45 +239,124 @@ begin
     group by reach.one
   ),
 
-  named as materialized (
-    select
-      seen.key,
-      seen.is_alive,
-      dense_rank() over (order by coalesce(tied.name, seen.key))::integer as chain
-    from seen
-    left join tied on tied.key = seen.key
+  arrival as materialized (
+    select link.new as key, max(link.at) as at
+    from link
+    group by link.new
   ),
 
   -- Past keys that nothing was told of yet.
   ahead as (
-    select link.old, link.new
+    select link.old, link.new, link.at
     from link
     join seen on seen.key = link.old
     union
-    select ahead.old, link.new
+    select ahead.old, link.new, ahead.at
     from ahead
     join link on link.old = ahead.new
     where ahead.new not in (select seen.key from seen)
   ),
 
   step as materialized (
-    select ahead.old, ahead.new
+    select ahead.old, ahead.new, max(ahead.at) as at
     from ahead
     join seen on seen.key = ahead.new
     where ahead.old <> ahead.new
+    group by ahead.old, ahead.new
+  ),
+
+  -- A seat may be moved back. Nothing but a ring is worth asking when that was: other links are
+  -- told again, with later words.
+  doubted as (
+    select step.old as key, step.new as met
+    from step
+    where step.old in (
+      select late.old
+      from step as late
+      join arrival on arrival.key = late.old
+      where late.at <= arrival.at
+    )
+    union
+    select doubted.key, step.new
+    from doubted
+    join step on step.old = doubted.met
+  ),
+
+  past as (
+    select step.old as key
+    from step
+    left join arrival on arrival.key = step.old
+    left join doubted on doubted.key = step.old and doubted.met = step.old
+    where doubted.key is null or step.at > arrival.at
+  ),
+
+  named as materialized (
+    select
+      seen.key, seen.is_alive, seen.is_seat, arrival.at,
+      seen.key in (select past.key from past) as is_past,
+      dense_rank() over (order by coalesce(tied.name, seen.key))::integer as chain
+    from seen
+    left join tied on tied.key = seen.key
+    left join arrival on arrival.key = seen.key
+  ),
+
+  hopeful as materialized (
+    select one.*, count(*) over (partition by one.chain) as heads
+    from (
+      select named.*, bool_and(named.is_past) over (partition by named.chain) as all_are
+      from named
+    ) as one
+    where one.is_past = one.all_are
+  ),
+
+  -- Moved bookings have one iCalUID, and count.
+  counted as (
+    select
+      hopeful.chain, hopeful.key, hopeful.heads,
+      min((told.fields ->> 'sequence')::numeric) as sequence,
+      min(told.fields ->> 'ical_uid' collate "C") as least_uid,
+      max(told.fields ->> 'ical_uid' collate "C") as greatest_uid
+    from hopeful
+    join unnest(p_spoken) as spoken on spoken.key = hopeful.key
+    join sync.told_bookings as told
+      on told.key = spoken.told_key and told.digest = spoken.digest
+      and told.connection_id = spoken.connection_id
+    where hopeful.heads > 1 and told.fields ?& array['ical_uid', 'sequence']
+      and told.organization_id = p_organization_id
+      and told.key = any (array(
+        select contested.told_key
+        from unnest(p_spoken) as contested
+        join hopeful as head on head.key = contested.key
+        where head.heads > 1
+      ))
+    group by hopeful.chain, hopeful.key, hopeful.heads
+  ),
+
+  comparable as (
+    select counted.chain
+    from counted
+    group by counted.chain
+    having count(*) = min(counted.heads) and min(counted.least_uid) = max(counted.greatest_uid)
   ),
 
   head as (
-    select distinct on (named.chain) named.chain, named.key
-    from named
+    select distinct on (hopeful.chain) hopeful.chain, hopeful.key
+    from hopeful
+    left join counted
+      on counted.key = hopeful.key and counted.chain in (select comparable.chain from comparable)
     order by
-      named.chain, named.key in (select step.old from step), named.is_alive desc,
-      named.key desc
+      hopeful.chain, counted.sequence desc nulls last,
+      -- A seat is in one place.
+      case when hopeful.is_seat then hopeful.at end desc nulls last,
+      hopeful.is_alive desc, hopeful.at desc nulls last, hopeful.key desc
   ),
 
   before as materialized (
-    select step.new as key, array_agg(step.old order by step.old desc) as olds
+    select
+      step.new as key,
+      array_agg(step.old order by arrival.at desc nulls last, step.old desc) as olds
     from step
+    left join arrival on arrival.key = step.old
     group by step.new
   ),
 
@@ -284,8 +379,8 @@ begin
   left join line on line.key = named.key;
 end;
 $$;
-comment on function sync.chain_bookings(sync.spoken_booking[]) is
-'Which keys are one booking, and in which order: by what supersedes what, over keys that nothing was told of too.';
+comment on function sync.chain_bookings(uuid, sync.spoken_booking[]) is
+'Which keys are one booking, and in which order: by what supersedes what, over keys that nothing was told of too; what supersedes each other, by when that was told.';
 
 create function sync.choose_fields(
   p_organization_id uuid, p_spoken sync.spoken_booking[], p_keys sync.chained_key[]
@@ -423,7 +518,8 @@ begin
     ) as spoken
   );
   v_keys := array(
-    select row(one.*)::sync.chained_key from sync.chain_bookings(v_spoken) as one
+    select row(one.*)::sync.chained_key
+    from sync.chain_bookings(v_organization_id, v_spoken) as one
   );
   return query
   with said as materialized (
@@ -503,13 +599,13 @@ comment on function sync.join_bookings(uuid, text[]) is
 
 revoke all on function sync.reach_bookings(uuid, text[]) from public;
 revoke all on function sync.speak_bookings(uuid, text[]) from public;
-revoke all on function sync.chain_bookings(sync.spoken_booking[]) from public;
+revoke all on function sync.chain_bookings(uuid, sync.spoken_booking[]) from public;
 revoke all on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])
 from public;
 revoke all on function sync.join_bookings(uuid, text[]) from public;
 grant execute on function sync.reach_bookings(uuid, text[]) to sync_engine;
 grant execute on function sync.speak_bookings(uuid, text[]) to sync_engine;
-grant execute on function sync.chain_bookings(sync.spoken_booking[]) to sync_engine;
+grant execute on function sync.chain_bookings(uuid, sync.spoken_booking[]) to sync_engine;
 grant execute on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])
 to sync_engine;
 grant execute on function sync.join_bookings(uuid, text[]) to sync_engine;

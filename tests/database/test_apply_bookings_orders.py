@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.booking_bodies import NOW, CalcomLife, CalendlyLife
+from tests.support.booking_bodies import MONDAY, NOW, CalcomLife, CalendlyLife
 from tests.support.bookings import Bookings, read
 from tests.support.builders import make_organization
+from tests.support.class_bodies import IVO, MIRA, CalcomClass
 from tests.support.database_clock import DatabaseClock
 from tests.support.every_order import EveryOrder
 from tests.support.sessions import Connection
@@ -34,7 +36,7 @@ left join public.clients as client on client.id = meeting.client_id
 left join public.calendar_events as event
   on event.id = meeting.event_id and event.meeting_id = meeting.id
 where meeting.organization_id = $1 and meeting.merged_into is null
-order by meeting.starts_at
+order by meeting.starts_at, meeting.attendee_email
 """
 KEYS = """
 select known.key, meeting.merged_into is null as leads_to_a_listed_meeting
@@ -121,17 +123,129 @@ def calcom_life_put_off() -> list[str]:
     return [*life.book(), *life.take_place(), *life.reschedule()]
 
 
+def calendly_life_missed_again() -> list[str]:
+    """The mark was taken back once, and that is told once more at the end."""
+    life = CalendlyLife()
+    booked, marked, (unmarked,) = life.book(), life.mark(), life.unmark()
+    return [*booked, *marked, unmarked, *life.mark(), life.retried(unmarked)]
+
+
+def calcom_life_with_a_move_unheard_of() -> list[str]:
+    life = CalcomLife()
+    told = [*life.book(), *life.reschedule()]
+    life.reschedule()
+    return [*told, *life.reschedule(), *life.cancel()]
+
+
+def calcom_life_with_a_request_unheard_of() -> list[str]:
+    """A move that was asked for, and told only when it was approved."""
+    life = CalcomLife()
+    told = life.book()
+    life.number = 8
+    told += life.reschedule()
+    life.number = 1  # not the last of the alphabet
+    life.reschedule("BOOKING_REQUESTED")
+    return [*told, *life.book()]
+
+
+def seat_there_and_back() -> list[str]:
+    life = CalcomClass()
+    return [
+        life.sit(1, MIRA, "s1"),
+        life.move_seat(1, 2, MIRA, "s1"),
+        life.move_seat(2, 1, MIRA, "s1"),
+    ]
+
+
+def seat_there_and_back_and_there() -> list[str]:
+    life = CalcomClass()
+    return [
+        *[life.sit(3, MIRA, "s1"), life.move_seat(3, 1, MIRA, "s1")],
+        life.move_seat(1, 3, MIRA, "s1"),
+        *[life.move_seat(3, 1, MIRA, "s1"), life.cancel_seat(1, MIRA, "s1")],
+    ]
+
+
+def seat_told_late() -> list[str]:
+    """Nobody says which seat it is until it is moved."""
+    life = CalcomClass()
+    return [
+        life.sit(1, MIRA, None),
+        life.move_seat(1, 2, MIRA, "s1"),
+        life.move_seat(2, 3, MIRA, "s1"),
+    ]
+
+
+def class_moved() -> list[str]:
+    """The host moves all; then one of them cancels."""
+    life = CalcomClass()
+    return [
+        *[life.sit(1, MIRA, "s1"), life.sit(1, IVO, "s2")],
+        life.move_all(1, 2, MIRA, IVO),
+        life.cancel_seat(2, IVO, "s2"),
+    ]
+
+
+def class_moved_and_left() -> list[str]:
+    """The host moves all; then one of them goes on elsewhere."""
+    life = CalcomClass()
+    return [
+        *[life.sit(1, MIRA, "s1"), life.sit(1, IVO, None)],
+        life.move_all(1, 2, MIRA, IVO),
+        life.move_seat(2, 3, MIRA, "s1"),
+    ]
+
+
+@dataclass(frozen=True)
+class Life:
+    """What is delivered of it, and who comes when in the end, and whether."""
+
+    provider: str
+    bodies: list[str]
+    status: str
+    days: int = 0  # after the first Monday
+    also: tuple[tuple[str, int, str], ...] = ()
+
+    def shown(self, *, to_come: bool) -> list[tuple[str, datetime, str]]:
+        found = [(MIRA, self.days, self.status), *self.also]
+        return sorted(
+            (
+                who,
+                MONDAY + timedelta(days=days),
+                # What is to come has not ended, whoever says so.
+                "confirmed" if to_come and status == "completed" else status,
+            )
+            for who, days, status in found
+        )
+
+
 LIVES = {
-    "calendly": ("calendly", calendly_life(), {"no_show"}),
-    "calendly, came after all": (
-        "calendly",
-        calendly_life_taken_back(),
-        {"confirmed"},
+    "calendly": Life("calendly", calendly_life(), "no_show", 2),
+    "calendly, came after all": Life(
+        "calendly", calendly_life_taken_back(), "confirmed", 1
     ),
-    "calcom": ("calcom", calcom_life(), {"no_show"}),
-    "calcom, approved": ("calcom", calcom_life_with_approval(), {"completed"}),
-    "calcom, put off": ("calcom", calcom_life_put_off(), {"completed"}),
-    "calcom, older": ("calcom", calcom_life_of_an_older_version(), {"cancelled"}),
+    "calendly, missed again": Life("calendly", calendly_life_missed_again(), "no_show"),
+    "calcom": Life("calcom", calcom_life(), "no_show", 2),
+    "calcom, approved": Life("calcom", calcom_life_with_approval(), "completed", 1),
+    "calcom, put off": Life("calcom", calcom_life_put_off(), "completed", 1),
+    "calcom, older": Life("calcom", calcom_life_of_an_older_version(), "cancelled", 2),
+    "calcom, a move unheard of": Life(
+        "calcom", calcom_life_with_a_move_unheard_of(), "cancelled", 3
+    ),
+    "calcom, a request unheard of": Life(
+        "calcom", calcom_life_with_a_request_unheard_of(), "confirmed", 2
+    ),
+    "seat, there and back": Life("calcom", seat_there_and_back(), "confirmed", 1),
+    "seat, there, back and there": Life(
+        "calcom", seat_there_and_back_and_there(), "cancelled", 1
+    ),
+    "seat, told late": Life("calcom", seat_told_late(), "confirmed", 3),
+    "class, moved": Life(
+        "calcom", class_moved(), "confirmed", 2, ((IVO, 2, "cancelled"),)
+    ),
+    "class, moved and left": Life(
+        "calcom", class_moved_and_left(), "confirmed", 3, ((IVO, 2, "confirmed"),)
+    ),
 }
 
 
@@ -149,21 +263,22 @@ async def told(
 
 
 @pytest.mark.parametrize("life", LIVES)
-async def test_a_life_told_in_order_is_one_meeting(
+async def test_a_life_told_in_order_is_one_meeting_for_each_who_comes(
     database: Connection, worker: Connection, when: str, life: str
 ) -> None:
-    provider, bodies, statuses = LIVES[life]
+    lived = LIVES[life]
     meetings, keys, clients, _, _ = await told(
-        database, worker, provider, [[body] for body in bodies]
+        database, worker, lived.provider, [[body] for body in lived.bodies]
     )
-    if when == "to come" and statuses == {"completed"}:
-        statuses = {"confirmed"}  # what is to come has not ended, whoever says so
-    assert {meeting["status"] for meeting in meetings} == statuses
-    assert len(meetings) == 1
+    shown = [
+        (one["attendee_email"], one["starts_at"], one["status"]) for one in meetings
+    ]
+    expected = lived.shown(to_come=when == "to come")
+    assert sorted(shown) == expected
     assert all(key["leads_to_a_listed_meeting"] for key in keys)
-    assert [client["email"] for client in clients] == ["mira.ostrow@example.com"]
+    assert [client["email"] for client in clients] == [who for who, _, _ in expected]
     metadata = json.loads(meetings[0]["metadata"])
-    assert metadata["booking"]["provider"] == provider
+    assert metadata["booking"]["provider"] == lived.provider
 
 
 @pytest.mark.parametrize("life", LIVES)
@@ -172,7 +287,7 @@ async def test_every_order_and_repetition_of_a_life_ends_in_the_same_rows(
 ) -> None:
     if when == "over":
         await DatabaseClock(database).set(NOW + timedelta(days=200))
-    provider, bodies, _ = LIVES[life]
+    provider, bodies = LIVES[life].provider, LIVES[life].bodies
     expected = await told(database, worker, provider, [bodies])
     bookings = await Bookings.create(database, worker, provider=provider)
 
@@ -221,7 +336,7 @@ async def test_any_order_repetition_and_split_of_a_life_ends_in_the_same_rows(
     life: str,
     data: st.DataObject,
 ) -> None:
-    provider, bodies, _ = LIVES[life]
+    provider, bodies = LIVES[life].provider, LIVES[life].bodies
     again = data.draw(st.lists(st.sampled_from(bodies), max_size=3))
     order = data.draw(st.permutations(bodies + again))
     cuts = data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order)))

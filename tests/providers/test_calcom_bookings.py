@@ -78,7 +78,7 @@ def test_a_booking_carries_what_its_payload_tells() -> None:
         "organizer_email": "host@example.com",
         "answers": [Answer("Dog", "Rex", "dog")],
         "metadata": {"barkbookPetId": "p1"},
-        "ical_uid": "gTq7bX2mPz4Kc9Lw3RfYhN@Cal.com",
+        "ical_uid": "gTq7bX2mPz4Kc9Lw3RfYh1@Cal.com",
         "sequence": 0,
     }
 
@@ -195,9 +195,48 @@ def test_a_seat_keeps_its_id_when_it_is_moved() -> None:
     (body,) = life.book()
     old = life.uid
     (moved,) = life.reschedule()
-    assert one(seat(moved, "s1")).supersedes == f"{old}#s1"
-    (joined,) = join([one(seat(moved, "s1")), one(seat(body, "s1"))])
+    assert read(seat(moved, "s1"))[0].supersedes == f"{old}#s1"
+    (joined,) = join([*read(seat(moved, "s1")), one(seat(body, "s1"))])
     assert joined.current == f"{life.uid}#s1"
+
+
+def test_a_seat_told_without_its_id_is_found_when_it_is_moved() -> None:
+    life = CalcomLife()
+    (body,), old, (moved,) = life.book(), life.uid, life.reschedule()
+    for told in ([seat(body, None), seat(moved, "s1")], [seat(moved, "s1")]):
+        (joined,) = join([booking for body in told for booking in read(body)])
+        assert joined.current == f"{life.uid}#s1"
+        assert f"{old}#s1" in joined.keys
+
+
+def test_a_move_of_all_in_a_slot_is_one_of_each_and_of_nobody_who_is_not_named() -> (
+    None
+):
+    life = CalcomLife()
+    (body,), old, (moved,) = life.book(), life.uid, life.reschedule()
+    crowd = [{"email": MIRA, "name": "Mira"}, {"email": IVO.upper(), "name": "Ivo"}]
+    whole = changed(moved, seatsPerTimeSlot=5, attendees=crowd)
+    mira, ivo = read(whole)
+    assert (mira.key, mira.supersedes) == (f"{life.uid}#{MIRA}", f"{old}#{MIRA}")
+    assert (ivo.key, ivo.attendee_name) == (f"{life.uid}#{IVO}", "Ivo")
+    assert (ivo.answers, ivo.starts_at) == (None, life.start)
+    stays = seat(body, "s3", "lena@example.com")
+    bodies = [seat(body, "s1"), seat(body, None, IVO), stays, whole]
+    for order in (bodies, bodies[::-1]):
+        joined = join([booking for body in order for booking in read(body)])
+        assert [one.current for one in joined] == [
+            f"{old}#s3",
+            ivo.key,
+            mira.key,
+        ]
+
+
+def test_a_move_of_all_that_keeps_the_uid_speaks_for_the_slot() -> None:
+    life = CalcomLife(keeps_uid=True)
+    (moved,) = life.reschedule()
+    crowd = [{"email": MIRA}, {"email": IVO}]
+    whole = one(changed(moved, seatsPerTimeSlot=5, attendees=crowd))
+    assert (whole.key, whole.whole_slot, whole.supersedes) == (life.uid, True, None)
 
 
 def test_one_webhook_for_a_series_asks_for_the_series() -> None:
@@ -345,3 +384,13 @@ def test_a_booking_that_was_moved_unheard_of_names_the_first_of_its_chain(
     found = read_delivery(body)
     assert isinstance(found, list)
     assert [one.supersedes for one in found] == [supersedes]
+
+
+def test_a_later_move_names_the_first_of_its_chain_too() -> None:
+    life = CalcomLife()
+    first, (moved,) = life.uid, life.reschedule()
+    assert [booking.supersedes for booking in read(moved)] == [first]
+    second, (moved,) = life.uid, life.reschedule()
+    assert [booking.supersedes for booking in read(moved)] == [second, first]
+    seated = read(seat(moved, "s1"))
+    assert [booking.supersedes for booking in seated] == [f"{second}#s1", None]

@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -101,6 +101,35 @@ def test_a_mark_that_is_still_shown_when_it_is_taken_back_is_taken_back() -> Non
     shown = life.no_show
     (end,) = one(changed(life.unmark()[0], no_show=shown)).no_shows
     assert not end.marked
+
+
+def test_a_mark_that_is_taken_back_is_so_since_the_invitee_changed_last() -> None:
+    life = CalendlyLife()
+    (unmarked,) = life.unmark()
+    unmarked_at = life.now
+    assert one(life.retried(unmarked)) == one(unmarked)
+    assert one(unmarked).no_shows == [NoShow(None, False, unmarked_at)]
+
+
+def test_a_mark_that_is_named_when_it_is_taken_back_ends_right_after_it_was_made() -> (
+    None
+):
+    life = CalendlyLife()
+    (marked,) = life.mark()
+    named = {"no_show": life.no_show, "updated_at": micros(life.now)}
+    (unmarked,) = life.unmark()
+    (made,), (end,) = one(marked).no_shows, one(changed(unmarked, **named)).no_shows
+    assert end.at - made.at == timedelta.resolution
+
+
+def test_who_has_not_changed_since_before_the_meeting_is_unmarked_when_it_is_sent() -> (
+    None
+):
+    life = CalendlyLife()
+    (unmarked,) = life.unmark()
+    life.now = life.start
+    (end,) = one(life.retried(unmarked)).no_shows
+    assert micros(end.at) == micros(life.now)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ fields = st.fixed_dictionaries(
         "answers": st.lists(st.builds(Answer, texts, texts, texts), max_size=2),
         "metadata": st.dictionaries(names, texts, max_size=2),
         "cancellation": st.builds(Cancellation, texts),
+        "ical_uid": st.sampled_from(["i1", "i1", "i1", "i2"]),
         "sequence": st.integers(0, 11),
         "seats": st.builds(Seats, limit=st.integers(1, 2)),
         "series_id": texts,

@@ -18,6 +18,11 @@ def millis(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def uid(number: int) -> str:
+    """A uid as Cal.com draws them; one of a higher number is the greater text."""
+    return f"gTq7bX2mPz4Kc9Lw3RfYh{number}"
+
+
 class CalendlyLife:
     """One person's booking; each step returns the bodies it causes."""
 
@@ -75,6 +80,11 @@ class CalendlyLife:
         self._tick()
         self.no_show = None
         return [self._body("invitee_no_show.deleted", self._invitee())]
+
+    def retried(self, body: str) -> str:
+        """The same, told anew and dated so."""
+        self._tick()
+        return json.dumps({**json.loads(body), "created_at": micros(self.now)})
 
     def _tick(self) -> None:
         self.now += timedelta(hours=1)
@@ -152,7 +162,7 @@ class CalcomLife:
 
     @property
     def uid(self) -> str:
-        return f"gTq7bX2mPz4Kc9Lw3RfY{self.number:02d}"
+        return uid(self.number)
 
     def request(self) -> list[str]:
         return [self._booking("BOOKING_REQUESTED", status="PENDING")]
@@ -236,7 +246,7 @@ class CalcomLife:
                 "responses": {"name": {"label": "your_name", "value": "Mira Ostrow"}},
                 "userFieldsResponses": {"dog": {"label": "Dog", "value": "Rex"}},
                 "location": "integrations:daily",
-                "iCalUID": "gTq7bX2mPz4Kc9Lw3RfYhN@Cal.com",
+                "iCalUID": f"{uid(1)}@Cal.com",
                 "iCalSequence": self.sequence,
                 "uid": self.uid,
                 "bookingId": 9000 + self.number,

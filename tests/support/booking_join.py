@@ -21,6 +21,8 @@ SOURCES: tuple[Source, Source] = ("delivery", "fetch")
 OF_ITS_OWN = frozenset({"cancellation"})  # what a moved booking does not hand on
 
 Links = dict[str, set[str]]
+# From each key to the next: when that was told last.
+Moves = dict[str, dict[str, datetime]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def join(bookings: Iterable[Booking]) -> list[Joined]:
     """Return the meetings that were told of, in the order of their current keys."""
     given = list(bookings)
     meant = _seats_meant(given)
-    told = _spread(_with_seats(given, meant))
+    linked = _linked_by_the_last(given)
+    told = _spread(_with_seats(linked, meant, _seats_known(given)))
     by_key: dict[str, list[Booking]] = defaultdict(list)
     for booking in told:
         by_key[booking.key].append(booking)
@@ -58,9 +61,70 @@ def join(bookings: Iterable[Booking]) -> list[Joined]:
         if booking.key in meant and not booking.whole_slot:
             weak[meant[booking.key]].add(booking.key)
     links = _links(told)
-    after = _successions(set(by_key), links)
-    found = [_joined(keys, by_key, after, weak) for keys in _chains(set(by_key), links)]
+    way = Way(
+        _successions(set(by_key), links),
+        {
+            key: max(moves[key] for moves in links.values() if key in moves)
+            for key in set().union(*links.values())
+        },
+    )
+    found = [_joined(keys, by_key, way, weak) for keys in _chains(set(by_key), links)]
     return sorted(found, key=lambda one: one.current)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where bookings went: from each key to those that came after, and since when."""
+
+    after: Moves
+    arrivals: dict[str, datetime]
+
+    def arrival(self, key: str) -> tuple[bool, datetime]:
+        return key in self.arrivals, self.arrivals.get(key, EARLY)
+
+    def is_past(self, key: str) -> bool:
+        """Tell whether it was left, and not come back to since."""
+        left = self.after[key].values()
+        if not self._leads_back(key):
+            return bool(left)
+        return any(at > self.arrivals[key] for at in left)
+
+    def _leads_back(self, key: str) -> bool:
+        met: set[str] = set()
+        ahead = set(self.after[key])
+        while ahead:
+            met |= ahead
+            ahead = {new for old in ahead for new in self.after[old]} - met
+        return key in met
+
+
+def _linked_by_the_last(bookings: list[Booking]) -> list[Booking]:
+    """Leave a link to the last of those who tell the same: it was made then."""
+    times: dict[bytes, tuple[str, datetime]] = {}
+    for booking in bookings:
+        words, at = _words(booking), (booking.version, booking.as_of or EARLY)
+        times[words] = max(times.get(words, at), at)
+    return [
+        booking
+        if (booking.version, booking.as_of or EARLY) == times[_words(booking)]
+        else msgspec.structs.replace(booking, supersedes=None, superseded_by=None)
+        for booking in bookings
+    ]
+
+
+def _words(booking: Booking) -> bytes:
+    """Return what is told, but for when and by which trigger."""
+    timeless = msgspec.structs.replace(
+        booking,
+        version="",
+        as_of=None,
+        no_shows=[],
+        trigger=None,
+        ask=None,
+        moved=False,
+    )
+    bare = msgspec.structs.replace(timeless, raw=msgspec.Raw(b"{}"))
+    return msgspec.json.encode(bare, order="deterministic")
 
 
 def _seats_meant(bookings: list[Booking]) -> dict[str, str]:
@@ -73,20 +137,36 @@ def _seats_meant(bookings: list[Booking]) -> dict[str, str]:
     return {weak: key for weak, (_, key) in first.items()}
 
 
-def _with_seats(bookings: list[Booking], meant: dict[str, str]) -> list[Booking]:
-    """Give those who came without a seat's id the first seat of the same person."""
+def _seats_known(bookings: list[Booking]) -> Links:
+    """Return all seats that each weak key was told with."""
+    known: Links = defaultdict(set)
+    for booking in bookings:
+        if booking.seat_id and booking.weak_key:
+            known[booking.weak_key].add(booking.key)
+    return known
 
-    def resolved(key: str | None) -> str | None:
-        return key if key is None else meant.get(key, key)
+
+def _with_seats(
+    bookings: list[Booking], meant: dict[str, str], known: Links
+) -> list[Booking]:
+    """Give those who came without a seat's id the first seat of the same person.
+
+    Links go to each seat of that person.
+    """
+
+    def linked(key: str | None) -> Iterable[str | None]:
+        return known.get(key, {key}) if key else [None]
 
     return [
         msgspec.structs.replace(
             booking,
-            key=resolved(booking.key),
-            supersedes=resolved(booking.supersedes),
-            superseded_by=resolved(booking.superseded_by),
+            key=meant.get(booking.key, booking.key),
+            supersedes=older,
+            superseded_by=newer,
         )
         for booking in bookings
+        for older in linked(booking.supersedes)
+        for newer in linked(booking.superseded_by)
     ]
 
 
@@ -112,32 +192,39 @@ def _spread(bookings: list[Booking]) -> list[Booking]:
     return spread
 
 
-def _links(bookings: list[Booking]) -> Links:
+def _links(bookings: list[Booking]) -> Moves:
     """Return what each key is superseded by; what names itself says nothing."""
-    after: Links = defaultdict(set)
+    after: Moves = defaultdict(dict)
     for booking in bookings:
-        if booking.supersedes and booking.supersedes != booking.key:
-            after[booking.supersedes].add(booking.key)
-        if booking.superseded_by and booking.superseded_by != booking.key:
-            after[booking.key].add(booking.superseded_by)
+        for old, new in (
+            (booking.supersedes, booking.key),
+            (booking.key, booking.superseded_by),
+        ):
+            if old and new and old != new:
+                at = booking.as_of or EARLY
+                after[old][new] = max(after[old].get(new, at), at)
     return after
 
 
-def _successions(keys: set[str], links: Links) -> Links:
+def _successions(keys: set[str], links: Moves) -> Moves:
     """Leave out the keys that nothing was told of: who comes after them, follows."""
-    after: Links = {}
+    after: Moves = {}
     for key in keys:
-        met: set[str] = set()
-        ahead = set(links.get(key, set()))
-        while ahead:
-            met |= ahead
-            unseen = ahead - keys
-            ahead = {new for old in unseen for new in links.get(old, set())} - met
-        after[key] = (met & keys) - {key}
+        found: dict[str, datetime] = {}
+        for first, at in links.get(key, {}).items():
+            met: set[str] = set()
+            ahead = {first}
+            while ahead:
+                met |= ahead
+                unseen = ahead - keys
+                ahead = {new for old in unseen for new in links.get(old, {})} - met
+            for new in (met & keys) - {key}:
+                found[new] = max(found.get(new, at), at)
+        after[key] = found
     return after
 
 
-def _chains(keys: set[str], after: Links) -> list[set[str]]:
+def _chains(keys: set[str], after: Moves) -> list[set[str]]:
     """Join keys that a link ties, whether or not both ends were seen."""
     chain = {key: {key} for key in {*keys, *after, *set().union(*after.values())}}
     for old, news in after.items():
@@ -151,13 +238,12 @@ def _chains(keys: set[str], after: Links) -> list[set[str]]:
 
 
 def _joined(
-    keys: set[str], by_key: dict[str, list[Booking]], after: Links, weak: Links
+    keys: set[str], by_key: dict[str, list[Booking]], way: Way, weak: Links
 ) -> Joined:
-    heads = [key for key in keys if not after[key]]
-    current = max(heads or keys, key=lambda key: (_is_alive(by_key[key]), key))
+    current = _current(keys, by_key, way)
     told = by_key[current]
     fields: dict[str, object] = {}
-    for key in _from_oldest(current, keys, after):
+    for key in _from_oldest(current, keys, way):
         handed_on = {k: v for k, v in fields.items() if k not in OF_ITS_OWN}
         fields = handed_on | _fields(by_key[key])
     phases = [booking.phase for booking in told if booking.phase]
@@ -178,13 +264,47 @@ def _joined(
     )
 
 
-def _from_oldest(current: str, keys: set[str], after: Links) -> list[str]:
+def _current(keys: set[str], by_key: dict[str, list[Booking]], way: Way) -> str:
+    """Return the key that the meeting goes on as."""
+    heads = [key for key in keys if not way.is_past(key)] or list(keys)
+    sequences = _sequences({key: by_key[key] for key in heads})
+
+    def rank(key: str) -> tuple[object, ...]:
+        is_seated = any(booking.slot_id for booking in by_key[key])
+        return (
+            sequences.get(key, 0),
+            way.arrival(key) if is_seated else (False, EARLY),
+            _is_alive(by_key[key]),
+            way.arrival(key),
+            key,
+        )
+
+    return max(heads, key=rank)
+
+
+def _sequences(heads: dict[str, list[Booking]]) -> dict[str, int]:
+    """Return with which sequence of their one iCalUID they begin; none if unlike."""
+    counted = {
+        key: [
+            (booking.ical_uid, booking.sequence)
+            for booking in bookings
+            if booking.ical_uid is not None and booking.sequence is not None
+        ]
+        for key, bookings in heads.items()
+    }
+    uids = {uid for told in counted.values() for uid, _ in told}
+    if len(uids) != 1 or not all(counted.values()):
+        return {}
+    return {key: min(number for _, number in told) for key, told in counted.items()}
+
+
+def _from_oldest(current: str, keys: set[str], way: Way) -> list[str]:
     line: list[str] = []
     key: str | None = current
     while key is not None:
         line.append(key)
-        before = {old for old in keys if key in after[old]} - set(line)
-        key = max(before, default=None)
+        before = {old for old in keys if key in way.after[old]} - set(line)
+        key = max(before, key=lambda old: (way.arrival(old), old), default=None)
     return line[::-1]
 
 
