@@ -92,6 +92,7 @@ class Booking(_Part, frozen=True, kw_only=True):
     moved          it ended because it was moved, not because anybody cancelled
     ask            one message for much: ask the provider for the booking, or its series
     link_pending   there will be a link to meet at; it is announced to nobody
+    recurs         it is one of a series, whether or not that is named
     """
 
     provider: Provider
@@ -139,6 +140,7 @@ class Booking(_Part, frozen=True, kw_only=True):
     seats: Seats | None = None
     series_id: str | None = None
     series_position: int | None = None
+    recurs: bool | None = None
 
     raw: msgspec.Raw = msgspec.Raw(b"{}")
 

@@ -17,6 +17,7 @@ from providers.calcom.fields import (
     answers,
     cancellation,
     guests,
+    is_one_of_series,
     link,
     metadata,
     person_fields,
@@ -194,14 +195,15 @@ def _booked(
         sequence=sequence,
         seats=Seats(limit=payload.seats_per_time_slot) if seat.slot_id else None,
         series_id=series_of(payload),
+        recurs=is_one_of_series(payload) or None,
         raw=raw,
     )
 
 
 def _ask(trigger: str, payload: resources.Payload, seat: Seat) -> Any:
     """Say what one delivery cannot tell: a whole series, or which seats are left."""
-    is_series = bool(payload.recurring_event or series_of(payload))
-    if is_series and trigger in {"BOOKING_CREATED", "BOOKING_REJECTED", CANCELLED}:
+    of_many = {"BOOKING_CREATED", "BOOKING_REJECTED", CANCELLED}
+    if trigger in of_many and is_one_of_series(payload):
         return "series"
     one_for_all = seat.whole_slot or (seat.slot_id and trigger == CANCELLED)
     return "booking" if one_for_all else None

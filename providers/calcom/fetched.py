@@ -115,6 +115,7 @@ def _whole(
         calendar_references=references(known),
         ical_uid=text(theirs.ics_uid),
         series_id=text(theirs.recurring_booking_uid),
+        recurs=bool(text(theirs.recurring_booking_uid)) or None,
         raw=msgspec.Raw(content),
     )
 

@@ -167,3 +167,8 @@ def series_of(payload: resources.Payload) -> str | None:
     """Return the series a booking belongs to; webhooks mostly hide it."""
     known = (payload.existing_recurring_event or {}).get("recurringEventId")
     return text(payload.recurring_event_id) or text(known)
+
+
+def is_one_of_series(payload: resources.Payload) -> bool:
+    """Tell whether a booking is one of several that were booked at once."""
+    return bool(payload.recurring_event or series_of(payload))

@@ -77,7 +77,7 @@ as $$
     'title', 'description', 'starts_at', 'ends_at', 'location', 'meeting_url', 'link_pending',
     'attendee_name', 'attendee_email', 'attendee_phone', 'attendee_time_zone', 'guests',
     'organizer_email', 'organizer_id', 'answers', 'tracking', 'metadata', 'cancellation',
-    'calendar_references', 'ical_uid', 'sequence', 'seats', 'series_id', 'series_position'
+    'calendar_references', 'ical_uid', 'sequence', 'seats', 'series_id', 'series_position', 'recurs'
   ]
 $$;
 comment on function sync.booking_fields() is

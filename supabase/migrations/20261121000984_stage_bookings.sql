@@ -163,7 +163,24 @@ comment on function sync.reference_keys(jsonb) is
 'Keys of the calendar events that a booking''s calendar_references name, where they are of a provider that is mirrored.';
 
 -- Where a booking stands, if several accounts of the organization are told of it. It does not
--- depend on who was told first or last.
+-- depend on who was told first or last; one that can ask the provider goes before others.
+
+create function sync.can_be_asked(p_connection_id uuid)
+returns boolean
+language plpgsql
+stable
+security definer -- whoever may know that there is access, may not know by what
+set search_path = ''
+as $$
+begin
+  return exists (
+    select 1 from sync.credentials as credentials
+    where credentials.connection_id = p_connection_id
+  );
+end;
+$$;
+comment on function sync.can_be_asked(uuid) is
+'Whether a connection has access to its provider, or webhooks alone.';
 
 create type sync.booking_home as (
   place integer, calendar_id uuid, time_zone text, told_in uuid []
@@ -194,8 +211,12 @@ begin
 
     account as materialized (
       select
-        calendar.id, calendar.connection_id, calendar.sync_enabled,
-        coalesce(calendar.time_zone, organization.time_zone) as time_zone
+        calendar.id, calendar.connection_id,
+        coalesce(calendar.time_zone, organization.time_zone) as time_zone,
+        row_number() over (
+          order by
+            calendar.sync_enabled desc, sync.can_be_asked(calendar.connection_id) desc, calendar.id
+        ) as rank
       from public.calendars as calendar
       join public.organizations as organization on organization.id = calendar.organization_id
       where calendar.id = any ((p_batch).booking_calendars)
@@ -203,8 +224,8 @@ begin
 
     select row(
       one.place,
-      (array_agg(account.id order by account.sync_enabled desc, account.id))[1],
-      (array_agg(account.time_zone order by account.sync_enabled desc, account.id))[1],
+      (array_agg(account.id order by account.rank))[1],
+      (array_agg(account.time_zone order by account.rank))[1],
       array_agg(distinct account.id)
     )::sync.booking_home
     from unnest(p_joined) with ordinality as one (
@@ -220,7 +241,59 @@ begin
 end;
 $$;
 comment on function sync.find_homes(sync.batch, sync.joined_booking[]) is
-'Where the mirror has the joined bookings of which other accounts are told, too: of those whose sync is on, in the first by id.';
+'Where the mirror has the joined bookings of which other accounts are told, too: with the first by id of those whose sync is on, and who can ask.';
+
+-- A booking of a series, and an occurrence of the event that its page made: they share an iCalUID,
+-- the series' or their own, and where the series put it. That is where the booking was first, and
+-- any message may be the only one that tells so.
+
+create function sync.occurrence_keys(p_batch sync.batch, p_joined sync.joined_booking[])
+returns table (place bigint, keys text[])
+language plpgsql
+stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if not exists (
+    select 1 from unnest(p_joined) as one
+    where one.fields ?| array['recurs', 'series_id'] and one.fields ? 'ical_uid'
+  ) then
+    return;
+  end if;
+  return query
+  with bearing as materialized (
+    select one.place, named.key
+    from unnest(p_joined) with ordinality as one (
+      keys, current_key, provider_id, slot_id, seat_id, state, phase, no_show, version, as_of,
+      fields, place
+    )
+    cross join lateral unnest(one.keys) as named (key)
+    where one.fields ?| array['recurs', 'series_id'] and one.fields ? 'ical_uid'
+  ),
+
+  told as materialized (
+    select distinct
+      bearing.place, known.fields ->> 'ical_uid' as ical_uid,
+      (known.fields ->> 'starts_at')::timestamptz as starts_at
+    from sync.told_bookings as known
+    join bearing on bearing.key = known.key
+    where known.organization_id = (p_batch).organization_id
+      and known.key = any (array(select bearing.key from bearing))
+  )
+
+  select named.place, array_agg(distinct event.key order by event.key)
+  from told as named
+  join told as timed on timed.place = named.place
+  cross join lateral (
+    select sync.event_key(named.ical_uid, 'occurrence', timed.starts_at, null) as key
+  ) as event
+  where event.key is not null and octet_length(named.ical_uid) <= 1024
+  group by named.place;
+end;
+$$;
+comment on function sync.occurrence_keys(sync.batch, sync.joined_booking[]) is
+'Keys of the occurrences that joined bookings of a series, named by their places, may be.';
 
 create function sync.stage_bookings(
   p_batch sync.batch, p_provider text, p_joined sync.joined_booking[],
@@ -252,7 +325,7 @@ begin
   joined as materialized (
     select
       one.place, one.keys, one.current_key, one.provider_id, one.slot_id, one.seat_id,
-      one.state, one.as_of, one.fields, told.*,
+      one.state, one.as_of, one.fields, occurrence.keys as occurrence_keys, told.*,
       sync.booking_status(
         one.state, one.phase, one.no_show,
         coalesce(told.ends_at, told.starts_at) <= (p_batch).now_at
@@ -266,7 +339,7 @@ begin
       -- All that anything is made of here.
       decode(md5(concat_ws(
         ' ', one.keys::text, one.current_key, one.provider_id, one.slot_id, one.seat_id,
-        one.state, one.phase, one.no_show::text, one.fields::text
+        one.state, one.phase, one.no_show::text, one.fields::text, occurrence.keys::text
       )), 'hex') as content_hash
     from unnest(p_joined) with ordinality as one (
       keys, current_key, provider_id, slot_id, seat_id, state, phase, no_show, version, as_of,
@@ -278,6 +351,7 @@ begin
       guests jsonb, organizer_email text, calendar_references jsonb, ical_uid text,
       sequence bigint, seats jsonb
     )
+    left join sync.occurrence_keys(p_batch, p_joined) as occurrence on occurrence.place = one.place
     left join zones on zones.zone = one.fields ->> 'attendee_time_zone'
     -- What has no time yet is told, and waits.
     where told.starts_at is not null
@@ -368,7 +442,7 @@ begin
     ),
     sync.event_key(joined.ical_uid, 'single', null, null),
     array(select 'booking:' || p_provider || ':' || named.key from unnest(joined.keys) as named (key))
-    || sync.reference_keys(joined.calendar_references),
+    || sync.reference_keys(joined.calendar_references) || joined.occurrence_keys,
     coalesce(old.event_type, 'default'),
     'default',
     -- Made up before anybody's key is looked at, as for events.

@@ -149,8 +149,9 @@ begin
     where function.pronamespace = 'sync'::regnamespace
       and function.proname = any (array[
         'lock_bookings', 'share_bookings', 'bookings_calendar', 'booking_status',
-        'booking_metadata', 'reference_keys', 'find_homes', 'stage_bookings', 'retire_keys', 'retire',
-        'lowest_place', 'shared_slots', 'adopt_whole_slots', 'note_slots', 'claim_slot_keys',
+        'booking_metadata', 'reference_keys', 'can_be_asked', 'find_homes', 'occurrence_keys',
+        'stage_bookings', 'retire_keys', 'retire', 'lowest_place', 'shared_slots',
+        'adopt_whole_slots', 'note_slots', 'claim_slot_keys',
         'stage_slots', 'events_of_keys', 'booking_meetings', 'claim_booking_keys',
         'write_bookings', 'count_cancelling', 'write_booking_rows', 'write_older_keys',
         'write_slots', 'fill_from_events', 'words_beside', 'refer_to_bookings',

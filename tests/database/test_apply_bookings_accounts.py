@@ -223,22 +223,32 @@ async def test_a_booking_of_another_organization_is_another(
     assert [tuple(one) for one in found] == [("Visit", "confirmed", next_week())] * 2
 
 
-async def test_a_booking_stays_with_an_account_whose_sync_is_on(
-    database: Connection, worker: Connection
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update public.calendars set sync_enabled = id = $1",
+        """
+        insert into sync.credentials (connection_id, key_id, ciphertext)
+        select calendar.connection_id, 'k', 'c' from public.calendars as calendar
+        where calendar.id = $1
+        """,
+    ],
+    ids=["switched off", "webhooks alone"],
+)
+async def test_a_booking_stands_with_an_account_that_syncs_and_can_ask(
+    database: Connection, worker: Connection, change: str
 ) -> None:
     accounts = await hosts(database, worker)
-    off, on = sorted(accounts.values(), key=lambda one: str(one.calendar_id))
-    for account in (off, on):
+    first, second = sorted(accounts.values(), key=lambda one: str(one.calendar_id))
+    for account in (first, second):
         await account.tell(CREATED)
-    assert [one["calendar_id"] for one in await meetings(database)] == [off.calendar_id]
-    await database.execute(
-        "update public.calendars set sync_enabled = false where id = $1",
-        off.calendar_id,
-    )
-    await on.tell(replace(CREATED, title="New", version="2"))
+    found = await meetings(database)
+    assert [one["calendar_id"] for one in found] == [first.calendar_id]
+    await database.execute(change, second.calendar_id)
+    await second.tell(replace(CREATED, title="New", version="2"))
     (meeting,) = await meetings(database)
-    assert (meeting["title"], meeting["calendar_id"]) == ("New", on.calendar_id)
-    assert (await mirrored(database, "u1"))["calendar_id"] == on.calendar_id
+    assert (meeting["title"], meeting["calendar_id"]) == ("New", second.calendar_id)
+    assert (await mirrored(database, "u1"))["calendar_id"] == second.calendar_id
 
 
 async def test_what_both_accounts_are_told_at_once_is_applied_without_a_deadlock(
