@@ -42,6 +42,7 @@ class Actions:
         if kind.seats:
             who.seat_id = new_key()
         row.attendees.append(who)
+        self._write(row)
         is_told = not is_first or self._twin.behaviour.seat_id_on_first_seat
         seat: dict[str, Any] = {"seat_id": who.seat_id} if is_told else {}
         only = [who] if kind.seats else None
@@ -115,7 +116,10 @@ class Actions:
         return new
 
     def move_seat(self, row: Booking, who: Attendee, start: datetime) -> Booking:
-        """Move one seat to the booking of another time; it keeps its id."""
+        """Move one seat to the booking of another time; it keeps its id.
+
+        What stays on either side keeps its time of change, too.
+        """
         kind = self._store.known.types[row.type_id]
         target = self._seated_at(kind, start)
         if target is None:
@@ -123,8 +127,8 @@ class Actions:
         row.attendees.remove(who)
         who.absent = False
         target.attendees.append(who)
-        self._write(target)
-        self._write(row, **({} if row.attendees else {"status": "CANCELLED"}))
+        if not row.attendees:
+            self._write(row, status="CANCELLED")
         more = {"rescheduleUid": row.uid}
         self._tell("BOOKING_RESCHEDULED", target, [who], seat_id=who.seat_id, **more)
         return target
@@ -147,9 +151,9 @@ class Actions:
         if row.attendees == [who]:
             self._end(row, reason, who.email)
         else:
+            # Nothing that was changed tells of it: only the seat's own row is gone.
             self._store.hide(row, self._lag())
             row.attendees.remove(who)
-            self._write(row)
         more: dict[str, Any] = {"status": "CANCELLED", "cancellationReason": reason}
         self._tell("BOOKING_CANCELLED", row, [who], seat_id=who.seat_id, **more)
 
