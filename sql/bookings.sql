@@ -36,6 +36,9 @@ from sync.next_to_fetch(:connection_id);
 -- name: is_behind$
 select sync.is_behind(:connection_id, :fetched::jsonb);
 
+-- name: compare_seats$
+select sync.compare_seats(:connection_id, :fetched::jsonb);
+
 -- name: end_fetch!
 select sync.end_fetch(:task_id, :lease, :connection_id, :provider_id, :fetch_at, :again);
 

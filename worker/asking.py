@@ -26,6 +26,7 @@ T = TypeVar("T")
 LIVE: Final = frozenset({"pending", "accepted"})
 # Older than any booking: everything was changed since.
 EVER: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+_told_decoder = msgspec.json.Decoder(list[Booking])
 
 
 class Asker:
@@ -67,8 +68,11 @@ class Asker:
         provider_id = wanted["provider_id"]
         try:
             found = await self._read(provider_id, series=wanted["series"])
-            bookings = await self._teller.tell_answers(found)
-            again = await self._is_behind(provider_id, bookings)
+            moved, gone = await self._compare_seats(found)
+            # That a seat is gone, the last of several answers is believed.
+            news = [*moved, *gone] if wanted["is_last"] else moved
+            bookings = await self._teller.tell_answers([*found, *news])
+            again = bool(gone) or await self._is_behind(provider_id, bookings)
         except Gone:
             again = True  # a delivery may come before its booking can be read
         except Rejected as refused:
@@ -108,7 +112,8 @@ class Asker:
         found = page.bookings
         if since is None:
             found = [one for one in found if _starts_after(one, sweep["sweep_from"])]
-        await self._teller.tell_answers(found, again=since is None)
+        moved, _ = await self._compare_seats(found)
+        await self._teller.tell_answers([*found, *moved], again=since is None)
         if page.next_page_token is None:
             await queries.bookings.end_sweep(self._pool, **self._of_sweep)
         else:
@@ -153,6 +158,31 @@ class Asker:
         )
         return behind
 
+    async def _compare_seats(
+        self, found: list[Booking | Malformed]
+    ) -> tuple[list[Booking], list[Booking]]:
+        """Return what an answer tells of seats: that they were moved, and are gone."""
+        seats = [
+            {
+                "key": one.key,
+                "weak_key": one.weak_key,
+                "slot_id": one.slot_id,
+                "seat_id": one.seat_id,
+            }
+            for one in found
+            if isinstance(one, Booking) and one.seat_id is not None and _is_live(one)
+        ]
+        if not seats:
+            return [], []
+        told = await queries.bookings.compare_seats(
+            self._pool,
+            connection_id=self._connection_id,
+            fetched=msgspec.json.encode(seats).decode(),
+        )
+        news = _told_decoder.decode(told)
+        moved = [one for one in news if one.supersedes is not None]
+        return moved, [one for one in news if one.supersedes is None]
+
     async def _turn_page(self, page: str | None) -> None:
         await queries.bookings.turn_sweep_page(
             self._pool,
@@ -178,9 +208,13 @@ def _is_of(booking: Booking | Malformed, provider_id: str) -> bool:
     return isinstance(booking, Booking) and booking.provider_id == provider_id
 
 
+def _is_live(booking: Booking) -> bool:
+    return booking.state in LIVE and booking.superseded_by is None
+
+
 def _is_unfinished(booking: Booking) -> bool:
     """Whether more will be known of it soon: a link, or its ids in the calendars."""
-    if booking.state not in LIVE or booking.superseded_by:
+    if not _is_live(booking):
         return False
     # Cal.com tells of a booking before it has put it into the host's calendar.
     in_no_calendar = not booking.calendar_references

@@ -13,7 +13,8 @@ create table sync.ingest_state (
   sweep_since timestamptz,
   sweep_from timestamptz,
   sweep_to timestamptz,
-  sweep_page text
+  sweep_page text,
+  seats_at timestamptz
 );
 comment on table sync.ingest_state is 'Where the ingest of a connection stands.';
 comment on column sync.ingest_state.ask_after is 'The provider wants not to be asked before; deliveries do not wait for that.';
@@ -24,6 +25,8 @@ comment on column sync.ingest_state.sweep_since is 'It wants what was changed si
 comment on column sync.ingest_state.sweep_from is 'It wants what starts from then on.';
 comment on column sync.ingest_state.sweep_to is 'It wants what starts before.';
 comment on column sync.ingest_state.sweep_page is 'Where it goes on; null = at its first page.';
+comment on column sync.ingest_state.seats_at is
+'After which sweep the seats of slots to come are compared: nothing that was changed tells of one that is left.';
 alter table sync.ingest_state enable row level security;
 
 create table sync.bookings_to_fetch (

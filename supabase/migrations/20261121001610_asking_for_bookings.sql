@@ -45,20 +45,35 @@ revoke all on function sync.fetch_delivered(bigint, uuid, uuid, text[], boolean[
 grant execute on function sync.fetch_delivered(bigint, uuid, uuid, text[], boolean[])
 to sync_worker;
 
+create function sync.fetch_pauses()
+returns interval[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select array[interval '30 seconds', interval '5 minutes']
+$$;
+comment on function sync.fetch_pauses() is
+'After which pauses a booking is asked for again whose answer is behind.';
+revoke all on function sync.fetch_pauses() from public;
+
 create function sync.next_to_fetch(p_connection_id uuid)
-returns table (provider_id text, series boolean, fetch_at timestamptz)
+returns table (provider_id text, series boolean, fetch_at timestamptz, is_last boolean)
 language sql
 stable
 security definer -- as begin_ingest
 set search_path = ''
 as $$
-  select wanted.provider_id, wanted.series, wanted.fetch_at
+  select
+    wanted.provider_id, wanted.series, wanted.fetch_at,
+    wanted.attempts >= cardinality(sync.fetch_pauses())
   from sync.bookings_to_fetch as wanted
   where wanted.connection_id = p_connection_id and wanted.fetch_at <= sync.clock()
   order by wanted.fetch_at, wanted.provider_id
   limit 1
 $$;
-comment on function sync.next_to_fetch(uuid) is 'The booking that has to be asked for first; none when none is due.';
+comment on function sync.next_to_fetch(uuid) is
+'The booking that has to be asked for first; none when none is due. is_last: nobody asks again if its answer is behind.';
 revoke all on function sync.next_to_fetch(uuid) from public;
 grant execute on function sync.next_to_fetch(uuid) to sync_worker;
 
@@ -94,6 +109,78 @@ comment on function sync.is_behind(uuid, jsonb) is
 revoke all on function sync.is_behind(uuid, jsonb) from public;
 grant execute on function sync.is_behind(uuid, jsonb) to sync_worker;
 
+-- Seats come and go without a trace in the booking that they are of: Cal.com changes its updatedAt
+-- for a new seat only. But a seat keeps its id when it is moved, and is in one place at a time.
+
+create function sync.compare_seats(p_connection_id uuid, p_fetched jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer -- as begin_ingest
+set search_path = ''
+as $$
+begin
+  return (
+    with listed as materialized (
+      select seat.*
+      from jsonb_to_recordset(p_fetched)
+        as seat (key text, weak_key text, slot_id text, seat_id text)
+      where seat.seat_id is not null
+    ),
+
+    known as materialized (
+      select
+        event.provider_event_id as key, event.series_provider_id as slot_id,
+        event.raw #>> '{metadata,booking,seat_id}' as seat_id,
+        event.status <> 'cancelled' as is_alive
+      from public.calendar_events as event
+      join public.calendars as calendar on calendar.id = event.calendar_id
+      where calendar.kind = 'bookings' and calendar.organization_id = (
+        select connection.organization_id from public.calendar_connections as connection
+        where connection.id = p_connection_id
+      )
+        and event.series_provider_id is not null and event.scope = 'in'
+        and event.ends_at > sync.clock()
+        -- An answer may be older than what was delivered just now.
+        and event.provider_updated_at < sync.clock() - interval '10 minutes'
+    ),
+
+    changed as (
+      select
+        jsonb_build_object('supersedes', known.key) as news, listed.key, listed.slot_id,
+        listed.seat_id
+      from listed
+      join known on known.seat_id = listed.seat_id and known.key <> listed.key
+      union all
+      select jsonb_build_object('state', 'cancelled'), known.key, known.slot_id, known.seat_id
+      from known
+      where known.is_alive and known.slot_id in (select listed.slot_id from listed)
+        and not exists (
+          select 1 from listed where known.key in (listed.key, listed.weak_key)
+        )
+        and not exists (
+          select 1 from known as elsewhere
+          where elsewhere.seat_id = known.seat_id and elsewhere.key <> known.key
+            and elsewhere.is_alive
+        )
+    )
+
+    select coalesce(jsonb_agg(changed.news || jsonb_build_object(
+      'provider', connection.provider, 'source', 'fetch', 'key', changed.key,
+      'provider_id', changed.slot_id, 'slot_id', changed.slot_id, 'seat_id', changed.seat_id,
+      'as_of', sync.clock()
+    ) order by changed.key), '[]')
+    from changed
+    cross join public.calendar_connections as connection
+    where connection.id = p_connection_id
+  );
+end;
+$$;
+comment on function sync.compare_seats(uuid, jsonb) is
+'What the seats that fetched slots have tell of those that were known before: bookings in the words of providers.bookings. Such as stood elsewhere were moved; such as it lacks are cancelled, if not only this answer says so.';
+revoke all on function sync.compare_seats(uuid, jsonb) from public;
+grant execute on function sync.compare_seats(uuid, jsonb) to sync_worker;
+
 create function sync.end_fetch(
   p_task_id bigint, p_lease uuid, p_connection_id uuid, p_provider_id text,
   p_fetch_at timestamptz, p_again boolean
@@ -104,7 +191,7 @@ security definer -- as begin_ingest
 set search_path = ''
 as $$
 declare
-  v_pauses interval[] := array[interval '30 seconds', interval '5 minutes'];
+  v_pauses interval[] := sync.fetch_pauses();
 begin
   perform sync.hold_task(p_task_id, p_lease);
   -- Not those that were asked for anew meanwhile.
@@ -251,8 +338,8 @@ grant execute on function sync.turn_sweep_page(bigint, uuid, uuid, text) to sync
 -- Cal.com's list does not say where in the host's calendar a booking stands: each has to be asked
 -- for. Where the answer names no event, that is told too, and nobody asks again.
 
-create function sync.ask_for_references(
-  p_connection_id uuid, p_calendar_id uuid, p_since timestamptz
+create function sync.ask_after_sweep(
+  p_connection_id uuid, p_calendar_id uuid, p_since timestamptz, p_seats boolean
 )
 returns void
 language sql
@@ -270,20 +357,23 @@ as $$
     from public.calendar_events as event
     where event.calendar_id = p_calendar_id and event.scope = 'in'
       and event.status <> 'cancelled' and event.ends_at > sync.clock()
-      and (p_since is null or event.provider_updated_at >= p_since)
-      and not exists (
-        select 1 from sync.told_bookings as told
-        where told.organization_id = event.organization_id
-          and told.key = event.provider_event_id
-          and told.fields ? 'calendar_references'
+      and (
+        p_seats and event.series_provider_id is not null
+        or (p_since is null or event.provider_updated_at >= p_since)
+        and not exists (
+          select 1 from sync.told_bookings as told
+          where told.organization_id = event.organization_id
+            and told.key = event.provider_event_id
+            and told.fields ? 'calendar_references'
+        )
       )
     group by event.raw ->> 'provider_id'
   ) as wanted
   on conflict (connection_id, provider_id) do nothing
 $$;
-comment on function sync.ask_for_references(uuid, uuid, timestamptz) is
-'Has bookings asked for that live, are to come, were changed since, and of which nobody told yet where they stand in a calendar.';
-revoke all on function sync.ask_for_references(uuid, uuid, timestamptz) from public;
+comment on function sync.ask_after_sweep(uuid, uuid, timestamptz, boolean) is
+'Has bookings asked for that live, are to come, were changed since, and of which nobody told yet where they stand in a calendar; with p_seats also all that have seats.';
+revoke all on function sync.ask_after_sweep(uuid, uuid, timestamptz, boolean) from public;
 
 create function sync.end_sweep(
   p_task_id bigint, p_lease uuid, p_connection_id uuid, p_calendar_id uuid
@@ -297,6 +387,8 @@ declare
   v_now timestamptz := sync.clock();
   v_began_at timestamptz;
   v_since timestamptz;
+  v_seats_at timestamptz;
+  v_seats boolean;
 begin
   perform sync.hold_task(p_task_id, p_lease);
   update sync.ingest_state as state
@@ -304,12 +396,18 @@ begin
     swept_until = state.sweep_began_at, sweep_began_at = null, sweep_page = null,
     sweep_at = v_now + sync.sweep_interval(p_connection_id) * (0.85 + 0.3 * random())
   where state.connection_id = p_connection_id
-  returning state.swept_until, state.sweep_since into v_began_at, v_since;
+  returning state.swept_until, state.sweep_since, state.seats_at
+  into v_began_at, v_since, v_seats_at;
   if exists (
     select 1 from public.calendar_connections as connection
     where connection.id = p_connection_id and connection.provider = 'calcom'
   ) then
-    perform sync.ask_for_references(p_connection_id, p_calendar_id, v_since);
+    -- A sweep of everything has just told who is where.
+    v_seats := v_since is not null and coalesce(v_seats_at <= v_now, false);
+    perform sync.ask_after_sweep(p_connection_id, p_calendar_id, v_since, v_seats);
+    update sync.ingest_state as state set seats_at = v_now + interval '1 day'
+    where state.connection_id = p_connection_id
+      and (v_seats or state.seats_at is null);
   end if;
   update public.calendars as calendar set backfill = 'complete'
   where calendar.id = p_calendar_id and calendar.backfill <> 'complete';

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from local_stack.twins.calcom import Booked
 from local_stack.twins.switchboard import Fault, FaultKind
 from providers.model import Provider
 from tests.support.ingesting import IVO, MIRA, IngestWorld, at, make_ingest_world
@@ -472,6 +474,138 @@ async def test_a_resync_sweeps_everything_again(world: IngestWorld) -> None:
 
     assert len(await world.shown()) == 1
     assert (await world.calendar(world.calendar_id))["full_round_asked_at"] is None
+
+
+# Seats come and go without a trace in what was changed.
+
+
+async def in_a_class(
+    world: IngestWorld, *others: dict[str, str]
+) -> tuple[Any, list[Any]]:
+    """Mira and others have seats, which all is known of."""
+    kind = world.account.event_type("Class", seats=4)
+    seats = [world.account.book(kind, at(3), **who) for who in (MIRA, *others)]
+    await world.delivered()
+    await world.advance(minutes=20)
+    await world.work("ingest")
+    drop_deliveries(world)
+    return kind, seats
+
+
+async def days_pass(world: IngestWorld, days: int = 2) -> None:
+    for _ in range(days * 8):
+        await world.advance(hours=3)
+        await world.work("ingest")
+        await world.advance(minutes=10)
+        await world.work("ingest")
+
+
+@pytest.mark.parametrize("is_first_there", [True, False])
+async def test_a_seat_whose_move_was_lost_is_found_where_it_is(
+    calcom: IngestWorld, *, is_first_there: bool
+) -> None:
+    world = calcom
+    await world.begin()
+    kind, (mira, _) = await in_a_class(world, IVO)
+    if not is_first_there:
+        world.account.book(kind, at(4), email="lena@example.com", name="Lena Berg")
+        await days_pass(world, 1)
+    meeting = "select id from public.meetings where attendee_name = $1"
+    before = await world.database.fetch(meeting, MIRA["name"])
+    mira = mira.reschedule(at(4))
+    await world.twin.outbox.drain()
+    await days_pass(world)
+
+    lena = [] if is_first_there else [("Lena Berg", at(4), "confirmed")]
+    assert await world.shown() == [
+        (IVO["name"], at(3), "confirmed"),
+        *lena,
+        (MIRA["name"], at(4), "confirmed"),
+    ]
+    assert await world.database.fetch(meeting, MIRA["name"]) == before
+
+    mira.reschedule(at(3))
+    await world.twin.outbox.drain()
+    await days_pass(world, 1)
+
+    assert (MIRA["name"], at(3), "confirmed") in await world.shown()
+    assert await world.database.fetch(meeting, MIRA["name"]) == before
+
+
+async def test_a_seat_whose_cancellation_was_lost_is_cancelled_after_a_day(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    await world.begin()
+    _, (mira, _) = await in_a_class(world, IVO)
+    mira.cancel()
+    await world.twin.outbox.drain()
+    await days_pass(world)
+
+    assert await world.shown() == [
+        (IVO["name"], at(3), "confirmed"),
+        (MIRA["name"], at(3), "cancelled"),
+    ]
+
+
+async def test_a_seat_that_the_api_does_not_show_yet_is_not_cancelled(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    await world.begin()
+    kind, (mira, _) = await in_a_class(world, IVO)
+    world.twin.switchboard.clear()
+    row = mira.row
+    world.twin.store.hide(row, timedelta(minutes=9))
+    world.account.book(kind, at(3), email="lena@example.com", name="Lena Berg")
+    await world.delivered()
+    for seconds in (30, 300, 900, 900):
+        await world.advance(seconds=seconds)
+        await world.work("ingest")
+
+    assert {status for _, _, status in await world.shown()} == {"confirmed"}
+    assert len(await world.shown()) == 3
+
+
+async def test_a_slot_that_was_moved_whole_is_where_it_was_moved_to(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    await world.begin()
+    _, (mira, _) = await in_a_class(world, IVO)
+    world.twin.switchboard.clear()
+    Booked(world.twin, mira.uid).reschedule(at(4), by=world.account.email)
+    await world.delivered()
+    await world.advance(minutes=20)
+    await world.work("ingest")
+    there = [(IVO["name"], at(4), "confirmed"), (MIRA["name"], at(4), "confirmed")]
+    assert await world.shown() == there
+
+    # The old time still lists its seats, though nobody comes.
+    await world.database.execute(
+        "update public.calendars set full_round_asked_at = sync.clock()"
+    )
+    await world.ingest()
+
+    assert await world.shown() == there
+
+
+async def test_one_answer_alone_cancels_no_seat(calcom: IngestWorld) -> None:
+    world = calcom
+    await world.begin()
+    _, (mira, _) = await in_a_class(world, IVO)
+    fetch = "select sync.request_fetch($1, $2, sync.clock())"
+    missed = mira.attendee
+    mira.row.attendees.remove(missed)
+    await world.database.execute(fetch, world.connection_id, mira.uid)
+    await world.work("ingest")
+    assert await world.to_fetch() == [timedelta(seconds=30)]
+    mira.row.attendees.append(missed)
+    await world.advance(seconds=30)
+    await world.work("ingest")
+
+    assert await world.to_fetch() == []
+    assert {status for _, _, status in await world.shown()} == {"confirmed"}
 
 
 # What was refused, or never came.

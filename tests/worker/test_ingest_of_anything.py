@@ -15,6 +15,7 @@ from tests.support.sessions import Connection
 
 PEOPLE = ("Mira", "Ivo", "Lena", "Tom")
 STEPS = 16
+DAY = 24 * 60
 SEEDS = range(4)
 Look = tuple[str, datetime]
 
@@ -77,7 +78,8 @@ class People:
         return self._chance.choice(live) if live else None
 
     def _start(self) -> datetime:
-        return at(self._chance.randrange(5), hour=9 + self._chance.randrange(3))
+        # None of them begins while hours pass.
+        return at(7 + self._chance.randrange(5), hour=9 + self._chance.randrange(3))
 
     def truth(self) -> list[tuple[int, Look | None]]:
         """Every booking that was made, and of those that live how they are."""
@@ -133,10 +135,10 @@ async def listed(
 
 
 async def settle(world: IngestWorld) -> None:
-    """Let hours pass, so that what is asked for again and swept has been."""
+    """Let a day pass, so that what is asked for again and swept has been."""
     world.twin.switchboard.clear()
     await world.twin.outbox.drain()
-    for minutes in (1, 6, 80, 80):
+    for minutes in (1, 6, 80, 80, DAY, 1, 6, 80):
         await world.work("ingest")
         await world.advance(minutes=minutes)
     await world.work("ingest")
@@ -172,7 +174,7 @@ async def test_deliveries_that_are_lost_are_made_good_by_asking(
 ) -> None:
     chance = random.Random(seed)  # noqa: S311
     await world.begin()
-    people = People(world, chance, seats=1)
+    people = People(world, chance, seats=3)
     lost = Fault(kind=FaultKind.DROP, operation="push", times=None, chance=0.4)
     world.twin.switchboard.add(lost)
     for _ in range(STEPS):
