@@ -49,8 +49,10 @@ select email, name, phone, external_refs from public.clients
 where organization_id = $1 order by email
 """
 PIPELINE = """
-select stage, last_meeting_at, next_meeting_at from public.pipeline
-where organization_id = $1
+select line.stage, line.last_meeting_at, line.next_meeting_at
+from public.pipeline as line
+join public.clients as client on client.id = line.client_id
+where line.organization_id = $1 order by client.email
 """
 MIRROR = """
 select provider_event_id, status, scope from public.calendar_events
