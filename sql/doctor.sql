@@ -1,13 +1,22 @@
 -- What `supacal doctor` looks at, as the role `postgres`.
 
--- name: roles
--- Which of the programs' roles this login may take.
+-- name: session^
+-- Whose login this is, whether it may do what a role does, and what else it could become.
 select
-  needed.role,
-  coalesce(pg_has_role(current_user, found.oid, 'MEMBER'), false) as may_be_taken
-from unnest(array['webhook_ingest', 'webhook_connect', 'sync_worker']) as needed (role)
-left join pg_roles as found on found.rolname = needed.role
-order by needed.role;
+  session_user::text as login,
+  pg_has_role(:role, 'USAGE') as may_be_role,
+  array(
+    select other.rolname::text
+    from pg_roles as other
+    where
+      other.rolname in (
+        'webhook_ingest', 'webhook_connect', 'sync_worker', 'sync_engine',
+        'service_role', 'postgres'
+      )
+      and other.rolname not in (:role, session_user)
+      and pg_has_role(session_user, other.oid, 'MEMBER')
+    order by other.rolname
+  ) as could_become;
 
 -- name: sealed_with
 -- By which keys tokens are sealed, and how many of each.

@@ -18,6 +18,7 @@ from sql import queries
 from supacal.explanation import explain
 from supacal.findings import Finding, tell
 from supacal.here import database_url
+from supacal.isolation import isolation
 from supacal.probes import send_test
 from worker.listener import hears
 
@@ -44,7 +45,7 @@ async def _examine() -> int:
         database_url(), role=None, application_name="supacal doctor"
     )
     try:
-        findings += [one async for one in _database(connection, worker)]
+        findings += [one async for one in _database(connection, receiver, worker)]
     finally:
         await connection.close()
     if receiver is not None and receiver.supacal_public_url is not None:
@@ -63,7 +64,9 @@ def _settings(kind: type[S], program: str, note: Callable[[Finding], None]) -> S
 
 
 async def _database(
-    connection: asyncpg.Connection, worker: WorkerSettings | None
+    connection: asyncpg.Connection,
+    receiver: ReceiverSettings | None,
+    worker: WorkerSettings | None,
 ) -> AsyncIterator[Finding]:
     missing = await asyncio.to_thread(pending, database_url(), MIGRATIONS)
     if missing:
@@ -71,10 +74,8 @@ async def _database(
         yield Finding(False, f"{count} migrations are missing: run `supacal migrate`")
         return
     yield Finding(True, "the database has every migration")
-    async for row in queries.doctor.roles(connection):
-        if not row["may_be_taken"]:
-            said = f"DATABASE_URL's login may not take the role {row['role']}: grant it"
-            yield Finding(False, said)
+    async for one in isolation(receiver, worker):
+        yield one
     yield await _hearing()
     if worker is not None:
         async for row in queries.doctor.sealed_with(connection):

@@ -11,7 +11,10 @@ import pytest
 
 from providers.model import Provider
 from runtime.sealing import Keyring
-from runtime.settings import ReceiverSettings
+from runtime.settings import ReceiverSettings, WorkerSettings
+from runtime.settings_reading import read
+from supacal.findings import Finding
+from supacal.isolation import isolation
 from supacal.probes import send_test
 from tests.support.builders import make_connection, make_organization
 from tests.support.events import Calendar, coming, make_event, make_series
@@ -215,6 +218,57 @@ def test_a_calendar_that_is_not_there_is_said_to_be_none(
     asked = supacal("doctor", "--calendar", str(uuid4()), environ=environ)
     assert asked.returncode == 1
     assert "There is no calendar" in asked.stderr
+
+
+@pytest.fixture
+async def login(sessions: Sessions, database: Connection) -> AsyncIterator[str]:
+    """A login of the receiver's own; its name."""
+    name = f"receiver_{uuid4().hex[:8]}"
+    password = sessions.cluster.password
+    await database.execute(
+        f"create role {name} login password '{password}' in role webhook_ingest"
+    )
+    yield name
+    await database.execute(f"drop role {name}")
+
+
+async def isolation_of(sessions: Sessions, login: str) -> list[Finding]:
+    """What it says of the receiver's login, and of two pools that share one."""
+    environ = {
+        "DATABASE_URL": sessions.url,
+        "RECEIVER_DATABASE_URL": sessions.cluster.url_of(sessions.database, role=login),
+        "SUPACAL_SECRET_KEYS": KEYS,
+        "SUPACAL_PUBLIC_URL": URL,
+    }
+    found = isolation(read(ReceiverSettings, environ), read(WorkerSettings, environ))
+    return [one async for one in found]
+
+
+async def test_which_logins_are_kept_apart_is_said(
+    sessions: Sessions, database: Connection, login: str
+) -> None:
+    own, connecting, working = await isolation_of(sessions, login)
+    assert own == Finding(
+        True, f"webhook_ingest has a login of its own: {login} can become nothing else"
+    )
+    for shared, role in ((connecting, "webhook_connect"), (working, "sync_worker")):
+        assert shared.is_well
+        assert f"{role} is taken by the login postgres" in shared.said
+        assert "could also become" in shared.said
+
+    await database.execute(f"grant sync_worker to {login}")
+    more, *_ = await isolation_of(sessions, login)
+    assert not more.is_well
+    assert "can become sync_worker: revoke" in more.said
+
+    await database.execute(f"revoke sync_worker, webhook_ingest from {login}")
+    less, *_ = await isolation_of(sessions, login)
+    assert not less.is_well
+    assert "may not do what webhook_ingest does" in less.said
+
+    gone, *_ = await isolation_of(sessions, "nobody_of_that_name")
+    assert not gone.is_well
+    assert "RECEIVER_DATABASE_URL cannot be used as webhook_ingest" in gone.said
 
 
 def test_a_database_without_our_tables_is_to_be_migrated_first(
