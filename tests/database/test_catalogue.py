@@ -141,6 +141,23 @@ async def test_what_the_data_api_offers_runs_as_its_caller(
     assert definers == []
 
 
+async def test_what_the_data_api_calls_is_parsed_when_it_is_made(
+    database: Connection,
+) -> None:
+    """By `begin atomic`: callers need no right on `sync`, which a text would ask for."""
+    texts = await names(
+        database,
+        """
+        select routine.oid::regprocedure::text from pg_catalog.pg_proc as routine
+        where routine.pronamespace = 'public'::regnamespace
+          and routine.prosqlbody is null
+          and routine.prorettype <> 'trigger'::regtype
+        """,
+    )
+
+    assert texts == []
+
+
 async def test_policies_are_one_a_command_for_signed_in_users_and_named_in_words(
     database: Connection,
 ) -> None:

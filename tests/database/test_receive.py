@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.builders import make_calendar, make_connection, make_organization
 from tests.support.sessions import Connection
+from tests.support.tasks import claim, finish
 
 Connect = Callable[..., Awaitable[Connection]]
 
@@ -310,6 +311,28 @@ async def test_a_calendar_whose_pull_is_due_is_told_of_without_waiting_for_its_t
     assert outcomes == ["accepted"]
     assert await stored(database) == 2
     assert await pulls(database) == [ours.calendar]
+
+
+async def test_a_change_beside_a_claim_is_stored_before_its_pull_begins_and_never_lost(
+    database: Connection, worker: Connection, receiver: Connection, ours: Watched
+) -> None:
+    change = {"channel_id": ours.channel}
+    await receive(receiver, change)
+
+    # Claimed, but not committed: nobody has asked the provider for anything yet.
+    async with worker.transaction():
+        (task,) = await claim(worker, kinds=("pull",))
+        await asyncio.wait_for(receive(receiver, change), 10)
+        assert await stored(database) == 2
+    await finish(worker, task, at=None)
+    assert await claim(worker, kinds=("pull",)) == []
+
+    # Committed: the provider may have been asked before this change was made.
+    await receive(receiver, change)
+    (task,) = await claim(worker, kinds=("pull",))
+    await receive(receiver, change)
+    await finish(worker, task, at=None)
+    assert len(await claim(worker, kinds=("pull",))) == 1
 
 
 async def test_a_pull_that_is_due_in_the_background_only_is_moved_up(
