@@ -144,7 +144,7 @@ async def test_what_the_data_api_offers_runs_as_its_caller(
 async def test_what_the_data_api_calls_is_parsed_when_it_is_made(
     database: Connection,
 ) -> None:
-    """By `begin atomic`: callers need no right on `sync`, which a text would ask for."""
+    """By `begin atomic`: callers need no right on `sync`, which a text asks for."""
     texts = await names(
         database,
         """
