@@ -245,7 +245,8 @@ comment on function sync.find_homes(sync.batch, sync.joined_booking[]) is
 
 -- A booking of a series, and an occurrence of the event that its page made: they share an iCalUID,
 -- the series' or their own, and where the series put it. That is where the booking was first, and
--- any message may be the only one that tells so.
+-- any message may be the only one that tells so. Where each booking has an iCalUID of its own, and
+-- the event the first one's, the others name the event: Google makes its occurrences' ids of that.
 
 create function sync.occurrence_keys(p_batch sync.batch, p_joined sync.joined_booking[])
 returns table (place bigint, keys text[])
@@ -257,7 +258,7 @@ as $$
 begin
   if not exists (
     select 1 from unnest(p_joined) as one
-    where one.fields ?| array['recurs', 'series_id'] and one.fields ? 'ical_uid'
+    where one.fields ?| array['recurs', 'series_id']
   ) then
     return;
   end if;
@@ -269,13 +270,13 @@ begin
       fields, place
     )
     cross join lateral unnest(one.keys) as named (key)
-    where one.fields ?| array['recurs', 'series_id'] and one.fields ? 'ical_uid'
+    where one.fields ?| array['recurs', 'series_id']
   ),
 
   told as materialized (
     select distinct
       bearing.place, known.fields ->> 'ical_uid' as ical_uid,
-      (known.fields ->> 'starts_at')::timestamptz as starts_at
+      known.fields ->> 'series_id' as series_id, (known.fields ->> 'starts_at')::timestamptz as starts_at
     from sync.told_bookings as known
     join bearing on bearing.key = known.key
     where known.organization_id = (p_batch).organization_id
@@ -286,9 +287,14 @@ begin
   from told as named
   join told as timed on timed.place = named.place
   cross join lateral (
-    select sync.event_key(named.ical_uid, 'occurrence', timed.starts_at, null) as key
-  ) as event
-  where event.key is not null and octet_length(named.ical_uid) <= 1024
+    values
+    (sync.event_key(named.ical_uid, 'occurrence', timed.starts_at, null)),
+    (
+      'reference:google:' || named.series_id
+      || to_char(timed.starts_at at time zone 'UTC', '_YYYYMMDD"T"HH24MISS"Z"')
+    )
+  ) as event (key)
+  where octet_length(event.key) <= 1024
   group by named.place;
 end;
 $$;

@@ -125,6 +125,18 @@ async def test_bookings_of_a_series_and_its_occurrences_are_one_meeting_each(
     )
 
 
+async def test_an_event_of_the_first_bookings_ical_uid_is_named_by_the_others(
+    database: Connection, worker: Connection
+) -> None:
+    both = await Both.create(database, worker)
+    first, *others = series_of(UIDS["own"])
+    named = [replace(one, series_id="s") for one in others]
+    await both.in_every_order(
+        [first, *named, occurrences([UIDS["own"][0]] * 3)],
+        [listed(*STARTS), linked(*STARTS)],
+    )
+
+
 @both
 @pytest.mark.parametrize("first", ["bookings", "event"])
 async def test_bookings_of_a_series_told_at_once_are_its_occurrences(
