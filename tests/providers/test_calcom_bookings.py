@@ -242,7 +242,12 @@ def test_a_move_of_all_that_keeps_the_uid_speaks_for_the_slot() -> None:
 def test_one_webhook_for_a_series_asks_for_the_series() -> None:
     life = CalcomLife()
     rule = {"freq": 2, "count": 4, "interval": 1}
-    assert one(changed(life.book()[0], recurringEvent=rule)).ask == "series"
+    booked = one(changed(life.book()[0], recurringEvent=rule))
+    assert (booked.ask, booked.recurs, one(life.book()[0]).recurs) == (
+        "series",
+        True,
+        None,
+    )
     cancelled = one(changed(life.cancel()[0], recurringEvent=rule))
     assert (cancelled.ask, cancelled.state) == ("series", "cancelled")
     assert one(life.book()[0]).ask is None
