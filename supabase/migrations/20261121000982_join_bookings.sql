@@ -300,55 +300,61 @@ begin
     left join arrival on arrival.key = seen.key
   ),
 
-  hopeful as materialized (
-    select one.*, count(*) over (partition by one.chain) as heads
-    from (
-      select named.*, bool_and(named.is_past) over (partition by named.chain) as all_are
-      from named
-    ) as one
-    where one.is_past = one.all_are
+  -- Mostly one key is not past, and nothing has to be weighed.
+  contest as materialized (
+    select named.chain, bool_and(named.is_past) as is_ring
+    from named
+    group by named.chain
+    having count(*) > 1 and count(*) filter (where not named.is_past) <> 1
+  ),
+
+  rival as materialized (
+    select named.chain, named.key
+    from contest
+    join named on named.chain = contest.chain and named.is_past = contest.is_ring
   ),
 
   -- Moved bookings have one iCalUID, and count.
   counted as (
     select
-      hopeful.chain, hopeful.key, hopeful.heads,
+      rival.chain, rival.key,
       min((told.fields ->> 'sequence')::numeric) as sequence,
       min(told.fields ->> 'ical_uid' collate "C") as least_uid,
       max(told.fields ->> 'ical_uid' collate "C") as greatest_uid
-    from hopeful
-    join unnest(p_spoken) as spoken on spoken.key = hopeful.key
+    from rival
+    join unnest(p_spoken) as spoken on spoken.key = rival.key
     join sync.told_bookings as told
       on told.key = spoken.told_key and told.digest = spoken.digest
       and told.connection_id = spoken.connection_id
-    where hopeful.heads > 1 and told.fields ?& array['ical_uid', 'sequence']
-      and told.organization_id = p_organization_id
+    where told.organization_id = p_organization_id
       and told.key = any (array(
-        select contested.told_key
-        from unnest(p_spoken) as contested
-        join hopeful as head on head.key = contested.key
-        where head.heads > 1
+        select asked.told_key
+        from rival as head
+        join unnest(p_spoken) as asked on asked.key = head.key
       ))
-    group by hopeful.chain, hopeful.key, hopeful.heads
+      and told.fields ?& array['ical_uid', 'sequence']
+    group by rival.chain, rival.key
   ),
 
   comparable as (
-    select counted.chain
-    from counted
-    group by counted.chain
-    having count(*) = min(counted.heads) and min(counted.least_uid) = max(counted.greatest_uid)
+    select rival.chain
+    from rival
+    left join counted on counted.key = rival.key
+    group by rival.chain
+    having count(*) = count(counted.key)
+      and min(counted.least_uid) = max(counted.greatest_uid)
   ),
 
   head as (
-    select distinct on (hopeful.chain) hopeful.chain, hopeful.key
-    from hopeful
+    select distinct on (named.chain) named.chain, named.key
+    from named
     left join counted
-      on counted.key = hopeful.key and counted.chain in (select comparable.chain from comparable)
+      on counted.key = named.key and counted.chain in (select comparable.chain from comparable)
     order by
-      hopeful.chain, counted.sequence desc nulls last,
+      named.chain, named.is_past, counted.sequence desc nulls last,
       -- A seat is in one place.
-      case when hopeful.is_seat then hopeful.at end desc nulls last,
-      hopeful.is_alive desc, hopeful.at desc nulls last, hopeful.key desc
+      case when named.is_seat then named.at end desc nulls last,
+      named.is_alive desc, named.at desc nulls last, named.key desc
   ),
 
   before as materialized (

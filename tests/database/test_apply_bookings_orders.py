@@ -198,6 +198,16 @@ def class_moved_and_left() -> list[str]:
     ]
 
 
+def class_booked_anew_and_moved() -> list[str]:
+    """Somebody cancels, comes back to another seat, and is moved with all."""
+    life = CalcomClass()
+    return [
+        *[life.sit(1, MIRA, "s1"), life.cancel_seat(1, MIRA, "s1")],
+        *[life.sit(1, MIRA, "s2"), life.sit(1, IVO, "s3")],
+        life.move_all(1, 2, MIRA, IVO),
+    ]
+
+
 @dataclass(frozen=True)
 class Life:
     """What is delivered of it, and who comes when in the end, and whether."""
@@ -244,6 +254,13 @@ LIVES = {
     "seat, told late": Life("calcom", seat_told_late(), "confirmed", 3),
     "class, moved": Life(
         "calcom", class_moved(), "confirmed", 2, ((IVO, 2, "cancelled"),)
+    ),
+    "class, booked anew and moved": Life(
+        "calcom",
+        class_booked_anew_and_moved(),
+        "confirmed",
+        2,
+        ((IVO, 2, "confirmed"),),
     ),
     "class, moved and left": Life(
         "calcom", class_moved_and_left(), "confirmed", 3, ((IVO, 2, "confirmed"),)

@@ -265,6 +265,28 @@ async def test_the_seat_that_was_told_first_stays_the_first_when_it_is_told_agai
     assert sorted(told.kept, key=current_key) == as_rows(join(bookings))
 
 
+async def test_whoever_sat_there_twice_is_moved_from_both_seats(
+    database: Connection,
+) -> None:
+    bookings = [
+        seat("s1", seat_id="s1", weak_key="u#mira", state="cancelled"),
+        seat("s2", seat_id="s2", weak_key="u#mira"),
+        seat("mira", weak_key="u#mira"),
+        Booking(
+            provider=Provider.CALCOM,
+            key="v",
+            provider_id="v",
+            source="delivery",
+            supersedes="u#mira",
+        ),
+    ]
+    told = await Told.create(database)
+    for booking in bookings:
+        await told.tell([booking])
+    assert told.kept == as_rows(join(bookings))
+    assert [row["keys"] for row in told.kept] == [["u#mira", "u#s1", "u#s2", "v"]]
+
+
 async def test_joining_one_seat_leaves_the_other_seats_of_the_slot_alone(
     database: Connection,
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_stack.twins.calcom import Booked, CalcomTwin
+from local_stack.twins.calcom import Host as CalcomHost
 from local_stack.twins.calendly import Booking as Invited
 from local_stack.twins.calendly import CalendlyTwin, Host
 from local_stack.twins.calendly.state import Subscription
@@ -190,6 +191,86 @@ def test_calcoms_deliveries_add_up_to_what_its_people_did(
         assert found[key][2] == one.row.starts_at
         if one.is_live:
             assert found[key][1] == one.attendee.absent
+
+
+Attended = dict[str, tuple[str, datetime]]
+
+
+class Classes:
+    """A class at several times; everybody books it once."""
+
+    def __init__(self, twin: CalcomTwin, host: CalcomHost) -> None:
+        self._twin = twin
+        self._host = host
+        self._kind = host.event_type("Class", seats=4)
+        self._seats: dict[str, Booked] = {}
+
+    def act(self, what: str, who: int, day: int) -> None:
+        """Let somebody book, go elsewhere or cancel, or the host move them all."""
+        name, start = PEOPLE[who], MONDAY + timedelta(days=day)
+        email = f"{name}@example.com"
+        mine = self._seats.get(email)
+        if mine is None:
+            booked = self._host.book(self._kind, start, email=email, name=name)
+            self._seats[email] = booked
+        elif mine.is_live and mine.row.starts_at != start:
+            if what == "move":
+                self._seats[email] = mine.reschedule(start)
+            elif what == "move all":
+                self._move_all(mine.uid, start)
+            else:
+                mine.cancel()
+
+    def _move_all(self, uid: str, start: datetime) -> None:
+        new = Booked(self._twin, uid).reschedule(start, by=self._host.email)
+        for email, seat in self._seats.items():
+            if seat.uid == uid and any(
+                one.seat_id == seat.seat_id for one in new.row.attendees
+            ):
+                self._seats[email] = Booked(self._twin, new.uid, seat.seat_id)
+
+    def truth(self) -> Attended:
+        return {
+            email: ("accepted", seat.row.starts_at)
+            if seat.is_live
+            else ("cancelled", seat.row.starts_at)
+            for email, seat in self._seats.items()
+        }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["move", "move", "move", "move all", "cancel"]),
+            st.integers(0, 3),
+            st.integers(0, 1),
+        ),
+        min_size=3,
+        max_size=14,
+    ),
+    data=st.data(),
+    is_first_told=st.booleans(),
+)
+def test_whoever_is_moved_alone_or_with_all_is_once_where_they_went(
+    steps: list[Step], data: st.DataObject, is_first_told: bool
+) -> None:
+    twin = CalcomTwin(ManualClock(NOW))
+    twin.behaviour.seat_id_on_first_seat = is_first_told
+    host = twin.host("ana@example.org")
+    classes = Classes(twin, host)
+
+    def act() -> None:
+        host.add_webhook(HOOK, secret="s")
+        for step in [("book", who, who % 2) for who in range(4)] + steps:
+            twin.clock.advance(timedelta(minutes=1))
+            classes.act(*step)
+
+    bodies = posted(twin, act)
+    found = join(told(calcom.read_delivery, shaken(data, bodies)))
+    assert sorted(
+        (one.attendee_email, one.state, one.starts_at) for one in found
+    ) == sorted((who, *look) for who, look in classes.truth().items())
 
 
 def shaken(data: st.DataObject, bodies: list[str]) -> list[str]:

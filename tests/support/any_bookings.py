@@ -1,6 +1,7 @@
 """Bookings of every kind, as no provider would tell them all of one."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -74,7 +75,10 @@ def messages(draw: st.DrawFn, known: list[Row]) -> Booking:
     identity = draw(st.sampled_from(known))
     is_bare = identity.get("whole_slot") and "slot_id" not in identity
     more: Row = {} if is_bare else draw(fields)
-    links = st.none() | st.sampled_from([*(one["key"] for one in known), "k4"])
+    named = [
+        one[name] for one in known for name in ("key", "weak_key") if one.get(name)
+    ]
+    links = st.none() | st.sampled_from([*named, "k4"])
     return Booking(
         provider=Provider.CALCOM,
         provider_id=identity["key"].split("#")[0],
@@ -91,6 +95,23 @@ def messages(draw: st.DrawFn, known: list[Row]) -> Booking:
         **identity,
         **more,
     )
+
+
+@st.composite
+def journeys(draw: st.DrawFn, known: list[Row]) -> list[Booking]:
+    """From one to the next, and maybe back; or from the first to each of the others."""
+    stops = draw(st.lists(st.sampled_from(known), min_size=2, max_size=5))
+    forks = draw(st.booleans())
+    return [
+        msgspec.structs.replace(
+            draw(messages([stop])),
+            supersedes=(stops[0] if forks else before)["key"],
+            superseded_by=None,
+            ical_uid=draw(st.sampled_from(["i1", "i1", "i1", "i1", "i2", None])),
+            sequence=draw(st.integers(0, 11)),
+        )
+        for before, stop in pairwise(stops)
+    ]
 
 
 @st.composite
@@ -113,6 +134,7 @@ def tellings(draw: st.DrawFn) -> list[list[Booking]]:
     # Of few kinds at a time: or they would seldom have to do with each other.
     known = draw(st.lists(identities(), min_size=1, max_size=4))
     told = draw(st.lists(messages(known), min_size=2, max_size=10))
+    told += draw(st.just([]) | journeys(known))
     told += draw(st.lists(st.sampled_from(told), max_size=3))
     swept = draw(st.lists(st.sampled_from(told), max_size=3))
     told += [draw(again(booking)) for booking in swept]
