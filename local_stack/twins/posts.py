@@ -19,7 +19,10 @@ LOG_LENGTH = 20_000
 
 @dataclass(frozen=True)
 class Post:
-    """One webhook's message. `headers` makes those of an attempt, the first being 1."""
+    """One webhook's message. `headers` makes those of an attempt, the first being 1.
+
+    `anew` makes what a retry sends in its place.
+    """
 
     webhook_id: str
     address: str
@@ -27,6 +30,7 @@ class Post:
     body: bytes
     headers: Callable[[int], Mapping[str, str]]
     subjects: tuple[str, ...] = ()
+    anew: "Callable[[], Post] | None" = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Poster:
                 return
             await asyncio.sleep(pause_s)
             attempt += 1
+            post = post if post.anew is None else post.anew()
 
     async def _attempt(self, post: Post, attempt: int) -> int | None:
         try:

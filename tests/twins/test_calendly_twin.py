@@ -223,6 +223,21 @@ async def test_a_retry_may_also_be_signed_anew(calendly: Calendly) -> None:
     assert len({h["calendly-webhook-signature"] for h in calendly.inbox.headers}) == 2
 
 
+async def test_a_retry_may_also_be_dated_anew(calendly: Calendly) -> None:
+    await calendly.subscribe()
+    calendly.twin.behaviour.dates_each_attempt = True
+    calendly.inbox.answers = [500, 500]
+    calendly.twin.pushes.listeners.append(
+        lambda _: calendly.twin.clock.advance(timedelta(minutes=1))
+    )
+    calendly.book()
+    await calendly.posted()
+    told = [json.loads(body) for body in calendly.inbox.bodies]
+    assert len({one["created_at"] for one in told}) == 3
+    assert told[0]["payload"] == told[-1]["payload"]
+    assert len({h["calendly-webhook-signature"] for h in calendly.inbox.headers}) == 3
+
+
 async def test_a_day_of_failures_disables_a_subscription_for_good(
     calendly: Calendly,
 ) -> None:

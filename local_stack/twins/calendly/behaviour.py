@@ -17,6 +17,9 @@ class Behaviour(BookingBehaviour, kw_only=True, forbid_unknown_fields=True):
     repeat_signature_time: bool = True
     """Whether a retry repeats the first attempt's time; nobody says."""
 
+    dates_each_attempt: bool = False
+    """Whether a retry's `created_at` is its own; nobody says."""
+
     event_canceled_with_its_last_invitee: bool = True
     """Whether the event's own status follows; Calendly's sample says it does not."""
 

@@ -53,7 +53,9 @@ class Webhooks:
         subscription: Subscription,
         payload: dict[str, Any],
         subjects: tuple[str, ...],
+        first_at: int | None = None,
     ) -> Post:
+        first_at = first_at or int(self._store.clock.now().timestamp())
         body = msgspec.json.encode(
             {
                 "event": name,
@@ -62,23 +64,26 @@ class Webhooks:
                 "payload": payload,
             }
         )
+
+        def anew() -> Post:
+            return self._post(name, subscription, payload, subjects, first_at)
+
         return Post(
             subscription.id,
             subscription.url,
             name,
             body,
-            self._signer(subscription, body),
+            self._signer(subscription, body, first_at),
             subjects,
+            anew if self._behaviour.dates_each_attempt else None,
         )
 
     def _signer(
-        self, subscription: Subscription, body: bytes
+        self, subscription: Subscription, body: bytes, first_at: int
     ) -> Callable[[int], Mapping[str, str]]:
-        first = int(self._store.clock.now().timestamp())
-
         def headers(_: int) -> Mapping[str, str]:
             now = int(self._store.clock.now().timestamp())
-            at = first if self._behaviour.repeat_signature_time else now
+            at = first_at if self._behaviour.repeat_signature_time else now
             plain = {"Content-Type": "application/json", "User-Agent": "Calendly"}
             key = self.app_key if subscription.by_app else subscription.signing_key
             if key is None:
