@@ -14,15 +14,21 @@ number they come, key by key:
              and a fetch, the fetch if its `as_of` is not the earlier one
 * the chain  a key that another one supersedes, or that names who supersedes it, is
              past, even where nothing was told of the one between: the meeting goes on
-             as the key that nothing known supersedes. Of several such the one that
-             is not cancelled or rejected, then the greatest; whatever it does not
-             tell, but for a cancellation, it has from the key that it supersedes
+             as the key that nothing known supersedes. Seats may be moved back: a key
+             on a way that leads back to it is past only if it was left later than
+             it was come to, by the `as_of` of links. Of several that are not past:
+             the one whose least `sequence` is the highest, where all tell one and
+             have one `ical_uid`; then a seat that was come to last; then one that is
+             not cancelled or rejected; then the one come to last; then the greatest.
+             Whatever it does not tell, but for a cancellation, it has from the key
+             that it supersedes, of several from the one come to last
 * the slot   what speaks for a whole slot counts for each of its seats, but for its
              links; while none is known, for nobody if it tells its `slot_id`, else
              for its own key
 
 `weak_key` stands in where a seat was told without its id: it means the first seat that
-was told with the same weak key, and itself where there is none.
+was told with the same weak key, and itself where there is none. As the end of a link it
+means each of them: nothing says which of their seats somebody was moved from.
 """
 
 from datetime import datetime
