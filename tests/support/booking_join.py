@@ -8,21 +8,19 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from providers.bookings import FIELDS, Booking, Source
+from tests.support.booking_way import EARLY, Moves, Way, links_of
 
 RANK = {"pending": 0, "accepted": 1, "rejected": 2, "cancelled": 3}
 PHASES = {"started": 1, "ended": 2}
-EARLY = datetime.min.replace(tzinfo=UTC)
 SOURCES: tuple[Source, Source] = ("delivery", "fetch")
 OF_ITS_OWN = frozenset({"cancellation"})  # what a moved booking does not hand on
 
 Links = dict[str, set[str]]
-# From each key to the next: when that was told last.
-Moves = dict[str, dict[str, datetime]]
 
 
 @dataclass(frozen=True)
@@ -60,42 +58,10 @@ def join(bookings: Iterable[Booking]) -> list[Joined]:
     for booking in given:
         if booking.key in meant and not booking.whole_slot:
             weak[meant[booking.key]].add(booking.key)
-    links = _links(told)
-    way = Way(
-        _successions(set(by_key), links),
-        {
-            key: max(moves[key] for moves in links.values() if key in moves)
-            for key in set().union(*links.values())
-        },
-    )
+    links = links_of(told)
+    way = Way.along(links, set(by_key))
     found = [_joined(keys, by_key, way, weak) for keys in _chains(set(by_key), links)]
     return sorted(found, key=lambda one: one.current)
-
-
-@dataclass(frozen=True)
-class Way:
-    """Where bookings went: from each key to those that came after, and since when."""
-
-    after: Moves
-    arrivals: dict[str, datetime]
-
-    def arrival(self, key: str) -> tuple[bool, datetime]:
-        return key in self.arrivals, self.arrivals.get(key, EARLY)
-
-    def is_past(self, key: str) -> bool:
-        """Tell whether it was left, and not come back to since."""
-        left = self.after[key].values()
-        if not self._leads_back(key):
-            return bool(left)
-        return any(at > self.arrivals[key] for at in left)
-
-    def _leads_back(self, key: str) -> bool:
-        met: set[str] = set()
-        ahead = set(self.after[key])
-        while ahead:
-            met |= ahead
-            ahead = {new for old in ahead for new in self.after[old]} - met
-        return key in met
 
 
 def _linked_by_the_last(bookings: list[Booking]) -> list[Booking]:
@@ -190,38 +156,6 @@ def _spread(bookings: list[Booking]) -> list[Booking]:
         elif not booking.slot_id:
             spread.append(booking)
     return spread
-
-
-def _links(bookings: list[Booking]) -> Moves:
-    """Return what each key is superseded by; what names itself says nothing."""
-    after: Moves = defaultdict(dict)
-    for booking in bookings:
-        for old, new in (
-            (booking.supersedes, booking.key),
-            (booking.key, booking.superseded_by),
-        ):
-            if old and new and old != new:
-                at = booking.as_of or EARLY
-                after[old][new] = max(after[old].get(new, at), at)
-    return after
-
-
-def _successions(keys: set[str], links: Moves) -> Moves:
-    """Leave out the keys that nothing was told of: who comes after them, follows."""
-    after: Moves = {}
-    for key in keys:
-        found: dict[str, datetime] = {}
-        for first, at in links.get(key, {}).items():
-            met: set[str] = set()
-            ahead = {first}
-            while ahead:
-                met |= ahead
-                unseen = ahead - keys
-                ahead = {new for old in unseen for new in links.get(old, {})} - met
-            for new in (met & keys) - {key}:
-                found[new] = max(found.get(new, at), at)
-        after[key] = found
-    return after
 
 
 def _chains(keys: set[str], after: Moves) -> list[set[str]]:
