@@ -14,6 +14,8 @@ comment on table public.organizations is 'A tenant: a clinic, a salon, an advice
 comment on column public.organizations.time_zone is 'IANA name; where a calendar tells no zone, this one holds.';
 comment on column public.organizations.created_by is 'Who made it: a user makes so many and no more.';
 create index organizations_created_by on public.organizations (created_by);
+comment on index public.organizations_created_by is
+'rpc create_organization counts by it what a user has made already; an account that is deleted is taken out of it.';
 
 create table public.organization_members (
   organization_id uuid not null references public.organizations (id) on delete cascade,
@@ -24,10 +26,16 @@ create table public.organization_members (
   constraint organization_members_role_is_known check (role in ('owner', 'admin', 'member'))
 );
 comment on table public.organization_members is 'Who belongs to an organization, and as what.';
+comment on column public.organization_members.role is
+'owner (also decides who owns it); admin (members, rules, everybody''s connections, alerts); member.';
 create index organization_members_user on public.organization_members (user_id);
+comment on index public.organization_members_user is
+'Where nearly every policy begins: sync.my_organizations() looks the request''s user up.';
 
 create trigger organizations_touch before update on public.organizations
 for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
+comment on trigger organizations_touch on public.organizations is
+'updated_at is when the name or the zone was last changed.';
 
 -- Membership is asked for in every policy. As an array from a definer function it is read once
 -- a statement and stays an index condition (`= any (array(select …))`: 0.4 ms over 400,000 rows);

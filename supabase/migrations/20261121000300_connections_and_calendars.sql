@@ -28,11 +28,25 @@ comment on table public.calendar_connections is
 comment on column public.calendar_connections.provider_account_id is
 'What the provider calls the account (Calendly''s user URI, Cal.com''s user id); null where nobody could ask for it yet.';
 comment on column public.calendar_connections.status_reason is 'Why it is not active, in words for its owner.';
+comment on column public.calendar_connections.owner_id is
+'Who linked it; null = their account was deleted, and admins alone see to it.';
+comment on column public.calendar_connections.account_email is
+'In lower case: calendars of the same account, in whatever organizations, are known by it.';
+comment on column public.calendar_connections.scopes is
+'What the account granted, in the provider''s words.';
+comment on column public.calendar_connections.status is
+'active; paused (by a user, who may resume it); needs_reauth (the grant is gone: link it again); revoked (given up).';
 create index calendar_connections_owner on public.calendar_connections (owner_id);
+comment on index public.calendar_connections_owner is
+'sync.my_connections() finds what a user has linked, to let them at its settings and private events.';
 create index calendar_connections_identity on public.calendar_connections (provider, account_email);
+comment on index public.calendar_connections_identity is
+'sync.receive finds whom a delivery of Cal.com is for by the host''s address.';
 create index calendar_connections_account
 on public.calendar_connections (provider, provider_account_id)
 where provider_account_id is not null;
+comment on index public.calendar_connections_account is
+'sync.receive finds whom a delivery of Calendly is for by the user that it names.';
 
 create table public.calendars (
   id uuid primary key default gen_random_uuid(),
@@ -105,9 +119,19 @@ comment on column public.calendars.backfill is
 comment on column public.calendars.full_round_asked_at is
 'The next pull reads everything: asked for by rpc resync_calendar, or because a setting decides anew what becomes a meeting.';
 comment on column public.calendars.last_error is 'Why the last run failed, in words for the owner; null = it worked.';
+comment on column public.calendars.time_zone is
+'IANA name, as the provider tells it; null = it tells none, and the organization''s holds.';
+comment on column public.calendars.direction is
+'two_way; inbound (edits made in the app stay in the app); outbound (written to only: what others put there becomes no meeting).';
 create index calendars_organization on public.calendars (organization_id);
+comment on index public.calendars_organization is
+'What members see and sync_health lists, and where bookings look for the calendars of their hosts.';
 create index calendars_connection on public.calendars (connection_id, organization_id);
+comment on index public.calendars_connection is
+'The calendars of an account: to watch and read them when it works again, and to go with it.';
 create index calendars_provider_calendar on public.calendars (provider_calendar_id);
+comment on index public.calendars_provider_calendar is
+'A change that is told of one organization''s calendar wakes all that have the same one: sync.receive and sync.twins_of look for them here.';
 
 create table public.calendar_watch_channels (
   id uuid primary key default gen_random_uuid(),
@@ -134,13 +158,23 @@ comment on column public.calendar_watch_channels.status is
 'pending (the provider was asked), active, replaced by another, expired, failed, stopped, unwatchable (the provider has no pushes for it), by_hand (its webhook was registered by hand, and is nobody''s of ours).';
 comment on column public.calendar_watch_channels.provider_channel_id is 'The id that the provider knows it by: at Google the row''s, after SUPACAL_CHANNEL_PREFIX as it was then; others make their own.';
 comment on column public.calendar_watch_channels.resource_id is 'What the provider wants to hear besides the id when the channel is stopped.';
+comment on column public.calendar_watch_channels.expires_at is
+'When the provider ends it; null = it does not end by itself, or the provider has not answered yet.';
+comment on column public.calendar_watch_channels.status_reason is
+'Why it could not be made, or ended, in words; null = there is nothing to say.';
 create index calendar_watch_channels_calendar
 on public.calendar_watch_channels (calendar_id, organization_id);
+comment on index public.calendar_watch_channels_calendar is
+'The latest channel of a calendar and those before it: sync_health, sync_coverage_gaps and each watch read it.';
 create index calendar_watch_channels_organization
 on public.calendar_watch_channels (organization_id);
+comment on index public.calendar_watch_channels_organization is
+'Members read by organization, as their policy asks.';
 create unique index calendar_watch_channels_one_active
 on public.calendar_watch_channels (calendar_id)
 where status = 'active';
+comment on index public.calendar_watch_channels_one_active is
+'Two watches at once cannot both have made the channel that lives; polling looks for that one here.';
 
 create table sync.calendar_state (
   calendar_id uuid primary key references public.calendars (id) on delete cascade,
@@ -189,6 +223,8 @@ comment on column sync.channel_state.unused is
 comment on column sync.channel_state.heard_as is
 'The channel, of another calendar that is the same one at the provider, whose id the deliveries bear: the provider takes no second.';
 create index channel_state_heard_as on sync.channel_state (heard_as) where heard_as is not null;
+comment on index sync.channel_state_heard_as is
+'Who listens by a channel: when it is replaced, ends or is spoken of, they are concerned too.';
 
 create table sync.credentials (
   connection_id uuid primary key references public.calendar_connections (id) on delete cascade,
@@ -208,7 +244,13 @@ comment on column sync.connection_state.backoff_until is 'No task of the connect
 
 create trigger calendar_connections_touch before update on public.calendar_connections
 for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
+comment on trigger calendar_connections_touch on public.calendar_connections is
+'updated_at is since when it is as it is, paused for instance.';
 create trigger calendars_touch before update on public.calendars
 for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
+comment on trigger calendars_touch on public.calendars is
+'sync_coverage_gaps tells by updated_at since when a calendar goes unheard that never had a channel.';
 create trigger calendar_watch_channels_touch before update on public.calendar_watch_channels
 for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
+comment on trigger calendar_watch_channels_touch on public.calendar_watch_channels is
+'sync.prune_channels counts the days since a channel ended from updated_at.';

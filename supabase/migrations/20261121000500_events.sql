@@ -64,15 +64,59 @@ comment on column public.calendar_events.content_hash is
 comment on column public.calendar_events.scope is
 'in: projected to a meeting; out_of_scope: not wanted (kind of event, tag, declined); detached: its meeting stays without it.';
 comment on column public.calendar_events.raw is 'What the provider sent; empty for private events.';
+comment on column public.calendar_events.ical_uid is
+'The same in everybody''s calendar: it ties their copies to one meeting. Null = none was told.';
+comment on column public.calendar_events.etag is
+'The provider''s name of this version: who writes with it overwrites nothing that came since.';
+comment on column public.calendar_events.sequence is
+'How often the organizer moved it, as iCalendar counts.';
+comment on column public.calendar_events.status is
+'confirmed, tentative, cancelled; what is gone from the calendar is cancelled, too.';
+comment on column public.calendar_events.title is
+'"Busy" for private events, whose other words are empty: private_event_details has them.';
+comment on column public.calendar_events.ends_at is
+'For all-day events midnight of end_date in the calendar''s zone.';
+comment on column public.calendar_events.end_date is
+'The day after the last one; null unless all-day.';
+comment on column public.calendar_events.time_zone is
+'IANA name of the event''s own zone; null = the calendar''s.';
+comment on column public.calendar_events.is_organizer is
+'Whether the account organizes it: a guest''s copy that vanishes cancels no meeting.';
+comment on column public.calendar_events.attendees is
+'[{email, name, response, self, organizer, optional, resource}].';
+comment on column public.calendar_events.conference_url is
+'Where it is joined, if it is held by video.';
+comment on column public.calendar_events.series_id is
+'The series'' own row; null = none, or it has not come yet.';
+comment on column public.calendar_events.visibility is
+'default, public, private, confidential; the last two are not for everybody.';
+comment on column public.calendar_events.event_type is
+'The provider''s word, and only default (fromGmail with mail_events) becomes a meeting; seat = one place of a slot.';
+comment on column public.calendar_events.provider_updated_at is
+'When it was changed, by the provider''s clock: weighed against users'' edits. Null = not told.';
+comment on column public.calendar_events.meeting_id is
+'The meeting it stands for; null = none, as of a series, a slot or what is not wanted.';
 create index calendar_events_organization on public.calendar_events (organization_id);
+comment on index public.calendar_events_organization is
+'Members read by organization, as their policy asks.';
 create index calendar_events_series on public.calendar_events (series_id)
 where series_id is not null;
+comment on index public.calendar_events_series is
+'A series whose row is deleted leaves its members by this.';
 create index calendar_events_members on public.calendar_events (calendar_id, series_provider_id)
 where series_provider_id is not null;
+comment on index public.calendar_events_members is
+'The members of a series and the seats of a slot, by the provider''s id: theirs may come before its own row does.';
 create index calendar_events_meeting on public.calendar_events (meeting_id)
 where meeting_id is not null;
+comment on index public.calendar_events_meeting is
+'Which events stand for a meeting: asked whenever one of them goes, to see whether another lives.';
 create index calendar_events_ical_uid on public.calendar_events (calendar_id, ical_uid);
+comment on index public.calendar_events_ical_uid is
+'For whoever holds an invitation and looks for its event; the engine goes by sync.meeting_keys.';
 create index calendar_events_start on public.calendar_events (calendar_id, starts_at);
+comment on index public.calendar_events_start is
+'A full round asks which events of its span it did not meet; frontends for the days they show.';
 
 -- Nobody writes to either table yet: there is nothing to block or to scan.
 alter table public.meetings
@@ -92,6 +136,8 @@ create table public.private_event_details (
 );
 comment on table public.private_event_details is
 'What a private or confidential event really says, for the connection''s owner only: everybody else sees "Busy".';
+comment on column public.private_event_details.attendees is 'As calendar_events has them.';
+comment on column public.private_event_details.raw is 'What the provider sent, whole.';
 
 create table sync.set_aside_events (
   calendar_id uuid not null references public.calendars (id) on delete cascade,
@@ -112,6 +158,8 @@ create table sync.held_cancellations (
 comment on table sync.held_cancellations is
 'What the brake holds: cancellations too many to be believed, until a person releases or drops them.';
 create index held_cancellations_calendar on sync.held_cancellations (calendar_id);
+comment on index sync.held_cancellations_calendar is
+'sync_health counts what the brake holds for a calendar; rpc release_deletions takes it.';
 
 -- Seen ids of a full round, noted here and not on the rows: an unchanged page writes no WAL.
 create unlogged table sync.seen_events (
@@ -124,3 +172,5 @@ comment on table sync.seen_events is
 
 create trigger calendar_events_touch before update on public.calendar_events
 for each row when (old.* is distinct from new.*) execute function sync.touch_updated_at();
+comment on trigger calendar_events_touch on public.calendar_events is
+'updated_at is when the mirror changed; the provider''s own time is provider_updated_at.';

@@ -30,9 +30,12 @@ comment on column sync.webhook_deliveries.kind is
 'hello (a channel''s first message), change (something changed: pull), lifecycle (about the channel), booking (carries data).';
 comment on column sync.webhook_deliveries.headers is 'Only the headers that matter, under short names; never a token.';
 create index webhook_deliveries_channel on sync.webhook_deliveries (channel_id, received_at);
--- public.webhook_logs is read by organization, newest first.
+comment on index sync.webhook_deliveries_channel is
+'What came by a channel, and when: for whoever looks why a calendar is behind, as `supacal tour` does.';
 create index webhook_deliveries_organization
 on sync.webhook_deliveries (organization_id, received_at);
+comment on index sync.webhook_deliveries_organization is
+'public.webhook_logs is read by organization, newest first; webhook_success and sync_lag read its last day.';
 
 create table sync.webhook_deliveries_default partition of sync.webhook_deliveries default;
 comment on table sync.webhook_deliveries_default is 'An alarm: a row here means that the days ahead ran out.';
@@ -59,10 +62,16 @@ comment on column sync.delivery_states.state is
 'received, done, ignored (no booking), failed (tried again at retry_at), dead (not any more, unless replayed).';
 create index delivery_states_open on sync.delivery_states (connection_id, delivery_id)
 where state in ('received', 'failed') and kind = 'booking';
+comment on index sync.delivery_states_open is
+'sync.open_deliveries takes from the head of a connection''s line, oldest first; those that are done are not in it.';
 create index delivery_states_missed on sync.delivery_states (connection_id)
 where state = 'received' and kind = 'lifecycle';
+comment on index sync.delivery_states_missed is
+'Each ingest asks here whether something was not delivered, which nearly always is nothing.';
 create index delivery_states_dead on sync.delivery_states (connection_id)
 where state = 'dead';
+comment on index sync.delivery_states_dead is
+'sync.finish_ingest closes the alert once none is left of the connection.';
 
 create sequence sync.runs_id_seq as bigint;
 comment on sequence sync.runs_id_seq is 'Ids of runs.';
@@ -96,6 +105,8 @@ comment on column sync.runs.due_at is 'When the task had been due: started_at mi
 comment on column sync.runs.outcome is 'done; failed (again later); lost (the lease went to another worker).';
 comment on column sync.runs.steps is 'Milliseconds by step: {"api": 41.2, "apply": 7.9}.';
 create index runs_subject on sync.runs (subject_id, started_at);
+comment on index sync.runs_subject is
+'The first good run after a notification is its answer; sync_health reads the last one''s lag.';
 
 create table sync.runs_default partition of sync.runs default;
 comment on table sync.runs_default is 'An alarm: a row here means that the days ahead ran out.';

@@ -40,7 +40,11 @@ comment on column sync.tasks.not_before is 'Back-off: notifications and polls do
 comment on column sync.tasks.lease is 'The latest claim. Who does not hold it can write nothing.';
 comment on column sync.tasks.attempts is 'Claims since the last good run.';
 create index tasks_due on sync.tasks (lane, run_at);
+comment on index sync.tasks_due is
+'sync.claim_tasks reads the head of each lane here, and when the next one is due.';
 create index tasks_connection on sync.tasks (connection_id) where connection_id is not null;
+comment on index sync.tasks_connection is
+'What waits of an account: sync_health counts it, and an account that works again has it done.';
 
 -- Requesting.
 

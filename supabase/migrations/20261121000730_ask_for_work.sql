@@ -127,8 +127,12 @@ for each row when (
   )
 )
 execute function sync.on_calendar_projected_anew();
+comment on trigger calendars_projected_anew on public.calendars is
+'Fires only for what decides otherwise about events: between two_way and inbound the same ones are meetings.';
 create trigger calendars_inserted after insert on public.calendars
 for each row when (new.sync_enabled) execute function sync.on_calendar_switched();
+comment on trigger calendars_inserted on public.calendars is
+'A calendar may come switched on: that asks for what switching it on asks for.';
 create trigger calendars_switched after update on public.calendars
 for each row when (
   old.sync_enabled <> new.sync_enabled
@@ -138,6 +142,8 @@ for each row when (
   )
 )
 execute function sync.on_calendar_switched();
+comment on trigger calendars_switched on public.calendars is
+'Names no columns: it has to see full_round_asked_at where calendars_projected_anew set it, not the statement.';
 
 create function sync.on_connection_activated()
 returns trigger
@@ -184,6 +190,8 @@ revoke all on function sync.on_connection_activated() from public;
 create trigger calendar_connections_activated after update of status on public.calendar_connections
 for each row when (new.status = 'active' and old.status <> 'active')
 execute function sync.on_connection_activated();
+comment on trigger calendar_connections_activated on public.calendar_connections is
+'Linked anew or resumed: tasks that a claim had put off for ever, as nothing could be read, are due again.';
 
 -- What the database itself needs done.
 select sync.request_task('keep', '00000000-0000-0000-0000-000000000000', null, 2::smallint, now());

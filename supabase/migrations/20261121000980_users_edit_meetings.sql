@@ -128,6 +128,8 @@ revoke all on function sync.on_meeting_edited() from public;
 create trigger meetings_edited before update on public.meetings
 for each row when (current_user <> 'sync_engine')
 execute function sync.on_meeting_edited();
+comment on trigger meetings_edited on public.meetings is
+'Before, so that an edit is noted in the row that it changes: nobody ever reads the one without the other.';
 
 create function sync.on_meeting_added()
 returns trigger
@@ -152,3 +154,5 @@ revoke all on function sync.on_meeting_added() from public;
 create trigger meetings_added before insert on public.meetings
 for each row when (current_user <> 'sync_engine')
 execute function sync.on_meeting_added();
+comment on trigger meetings_added on public.meetings is
+'Users have no right on these columns; whoever has more cannot pretend either that a calendar has the meeting.';

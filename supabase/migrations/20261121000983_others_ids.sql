@@ -19,6 +19,8 @@ comment on column sync.others_ids.key is 'The key of the booking that tells it.'
 comment on column sync.others_ids.immutable_id is 'Null = nobody could say yet.';
 comment on column sync.others_ids.ask_at is 'When Outlook is to be asked; null = it has answered, or was asked often enough.';
 create index others_ids_due on sync.others_ids (connection_id, ask_at) where ask_at is not null;
+comment on index sync.others_ids_due is
+'An ingest takes from it the ids that Outlook is to be asked for next, and when the following ones are due.';
 alter table sync.others_ids enable row level security;
 grant select, insert on sync.others_ids to sync_engine;
 

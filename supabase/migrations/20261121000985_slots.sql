@@ -16,6 +16,8 @@ comment on table sync.slot_keys is
 comment on column sync.slot_keys.calendar_id is 'The calendar of bookings that has its seats.';
 comment on column sync.slot_keys.slot is 'What the seats are known by: their series_provider_id.';
 create index slot_keys_calendar on sync.slot_keys (calendar_id);
+comment on index sync.slot_keys_calendar is
+'A calendar that is deleted takes the keys of its slots along.';
 alter table sync.slot_keys enable row level security;
 grant select, insert on sync.slot_keys to sync_engine;
 

@@ -62,11 +62,15 @@ grant select, insert, update, delete on public.organizations to service_role;
 create policy "Members read their organizations" on public.organizations
 for select to authenticated
 using (id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations" on public.organizations is
+'Whoever signs up on the same project is told no name of another tenant.';
 
 create policy "Admins rename their organizations" on public.organizations
 for update to authenticated
 using (id = any(array(select sync.my_administered_organizations())))
 with check (id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins rename their organizations" on public.organizations is
+'And set its zone, which says when all-day events begin in calendars that tell none; other columns are not granted.';
 
 alter table public.organization_members enable row level security;
 grant select, insert (organization_id, user_id, role), update (role), delete
@@ -76,6 +80,8 @@ grant select, insert, update, delete on public.organization_members to service_r
 create policy "Members see who belongs to their organizations" on public.organization_members
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members see who belongs to their organizations" on public.organization_members is
+'All of them and not oneself alone: a member may know who reads what they write.';
 
 create policy "Admins add members, owners add owners" on public.organization_members
 for insert to authenticated
@@ -86,6 +92,8 @@ with check (
     and organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
+comment on policy "Admins add members, owners add owners" on public.organization_members is
+'An admin who could add owners would make one of an account of their own, and be rid of those there are.';
 
 create policy "Admins change roles, owners those of owners" on public.organization_members
 for update to authenticated
@@ -103,6 +111,8 @@ with check (
     and organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
+comment on policy "Admins change roles, owners those of owners" on public.organization_members is
+'Asked of the role there was and of the one there will be: an admin neither makes an owner nor unmakes one.';
 
 create policy "Admins remove members, owners remove owners, anybody leaves"
 on public.organization_members
@@ -115,6 +125,9 @@ using (
     and organization_id = any(array(select sync.my_administered_organizations()))
   )
 );
+comment on policy "Admins remove members, owners remove owners, anybody leaves"
+on public.organization_members is
+'Users are added unasked, so they may leave unasked; that an owner stays is organization_members_keep_an_owner''s to see.';
 
 create function sync.keep_an_owner()
 returns trigger
@@ -164,6 +177,8 @@ revoke all on function sync.keep_an_owner() from public;
 create trigger organization_members_keep_an_owner
 after delete or update of role on public.organization_members
 for each row when (old.role = 'owner') execute function sync.keep_an_owner();
+comment on trigger organization_members_keep_an_owner on public.organization_members is
+'After, so that it sees who is left; only for owners'' rows, for nobody else can be the last one.';
 
 -- Connections, calendars, channels.
 
@@ -174,8 +189,9 @@ grant select, insert, update on public.calendar_connections to service_role;
 create policy "Members read their organizations' connections" on public.calendar_connections
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' connections" on public.calendar_connections is
+'Members see whose accounts are linked and whether they work; what opens them is in sync.credentials.';
 
--- Only between these two: a grant that the provider revoked does not come back by a click.
 create policy "Its owner and admins pause and resume a connection" on public.calendar_connections
 for update to authenticated
 using (
@@ -186,6 +202,8 @@ using (
   )
 )
 with check (status in ('active', 'paused'));
+comment on policy "Its owner and admins pause and resume a connection" on public.calendar_connections is
+'Only between these two: a grant that the provider revoked does not come back by a click.';
 
 alter table public.calendars enable row level security;
 grant
@@ -200,6 +218,8 @@ grant select, insert, update on public.calendars to service_role;
 create policy "Members read their organizations' calendars" on public.calendars
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' calendars" on public.calendars is
+'Also those of accounts that others linked: their events are everybody''s in the organization.';
 
 create policy "The connection's owner and admins set how a calendar is synced" on public.calendars
 for update to authenticated
@@ -211,6 +231,8 @@ with check (
   connection_id = any(array(select sync.my_connections()))
   or organization_id = any(array(select sync.my_administered_organizations()))
 );
+comment on policy "The connection's owner and admins set how a calendar is synced" on public.calendars is
+'What is switched on here shows an account''s calendar to all members: that is its owner''s or an admin''s to decide.';
 
 alter table public.calendar_watch_channels enable row level security;
 grant select on public.calendar_watch_channels to authenticated, service_role;
@@ -218,6 +240,8 @@ grant select on public.calendar_watch_channels to authenticated, service_role;
 create policy "Members read their organizations' channels" on public.calendar_watch_channels
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' channels" on public.calendar_watch_channels is
+'public.sync_coverage_gaps runs as its reader, and tells of each calendar what became of its channel.';
 
 -- The mirror: written by the engine alone.
 
@@ -227,6 +251,8 @@ grant select on public.calendar_events to authenticated, service_role;
 create policy "Members read their organizations' events" on public.calendar_events
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' events" on public.calendar_events is
+'Whole rows: what is private stands in none of them, but in private_event_details.';
 
 alter table public.private_event_details enable row level security;
 grant select on public.private_event_details to authenticated, service_role;
@@ -243,6 +269,8 @@ using (
       and calendar.connection_id = any(array(select sync.my_connections()))
   )
 );
+comment on policy "Only the connection's owner reads private events" on public.private_event_details is
+'Not even an admin: whoever wrote "private" into their own calendar did not write it for the organization.';
 
 -- The business's own records.
 
@@ -257,15 +285,21 @@ grant select, insert, update, delete on public.clients to service_role;
 create policy "Members read their organizations' clients" on public.clients
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' clients" on public.clients is
+'All of them: an organization''s clients are not shared out among its members.';
 
 create policy "Members add clients" on public.clients
 for insert to authenticated
 with check (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members add clients" on public.clients is
+'organization_id comes with the row: without this a user could put clients into somebody else''s lists.';
 
 create policy "Members edit their organizations' clients" on public.clients
 for update to authenticated
 using (organization_id = any(array(select sync.my_organizations())))
 with check (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members edit their organizations' clients" on public.clients is
+'Asked before and after, though organization_id is not granted: a wider grant one day moves no client to others.';
 
 -- What the engine keeps of a meeting (event, edits, version, sync state, marks) is no column
 -- of theirs; where a meeting is written to is chosen when it is made.
@@ -286,15 +320,21 @@ on public.meetings to authenticated, service_role;
 create policy "Members read their organizations' meetings" on public.meetings
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' meetings" on public.meetings is
+'Deleted and merged ones too, which lists leave out: links and history still lead to them.';
 
 create policy "Members add meetings" on public.meetings
 for insert to authenticated
 with check (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members add meetings" on public.meetings is
+'Foreign keys see that the client and the calendar it names are the same organization''s.';
 
 create policy "Members edit their organizations' meetings" on public.meetings
 for update to authenticated
 using (organization_id = any(array(select sync.my_organizations())))
 with check (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members edit their organizations' meetings" on public.meetings is
+'Anybody''s meeting, for colleagues stand in for each other; meeting_history keeps who it was.';
 
 alter table public.meeting_history enable row level security;
 grant select on public.meeting_history to authenticated, service_role;
@@ -302,6 +342,8 @@ grant select on public.meeting_history to authenticated, service_role;
 create policy "Members read who changed what" on public.meeting_history
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read who changed what" on public.meeting_history is
+'There is no policy for writing: triggers alone do, so nobody can change what they did.';
 
 alter table public.pipeline enable row level security;
 grant select, update (stage) on public.pipeline to authenticated, service_role;
@@ -309,11 +351,15 @@ grant select, update (stage) on public.pipeline to authenticated, service_role;
 create policy "Members read their organizations' pipeline" on public.pipeline
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read their organizations' pipeline" on public.pipeline is
+'It says no more of a client than the meetings do, which every member reads.';
 
 create policy "Members move clients to another stage" on public.pipeline
 for update to authenticated
 using (organization_id = any(array(select sync.my_organizations())))
 with check (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members move clients to another stage" on public.pipeline is
+'Of any client; rows come and go with clients, so they are neither added nor removed.';
 
 create function sync.on_stage_set()
 returns trigger
@@ -337,6 +383,8 @@ for each row when (
   and (new.stage is distinct from old.stage or old.stage_set_by <> 'user')
 )
 execute function sync.on_stage_set();
+comment on trigger pipeline_stage_set on public.pipeline is
+'Setting the stage that the rules had set is a decision, too: it fires, and from then on that stage stays.';
 
 alter table public.pipeline_rules enable row level security;
 grant
@@ -349,19 +397,27 @@ on public.pipeline_rules to authenticated, service_role;
 create policy "Members read the pipeline's rules" on public.pipeline_rules
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read the pipeline's rules" on public.pipeline_rules is
+'Whoever wonders why a client stands where they do may read the rule.';
 
 create policy "Admins add pipeline rules" on public.pipeline_rules
 for insert to authenticated
 with check (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins add pipeline rules" on public.pipeline_rules is
+'A rule moves all clients of the organization, those of long ago too.';
 
 create policy "Admins change pipeline rules" on public.pipeline_rules
 for update to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())))
 with check (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins change pipeline rules" on public.pipeline_rules is
+'As adding one: all clients are gone through by what it says now.';
 
 create policy "Admins remove pipeline rules" on public.pipeline_rules
 for delete to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins remove pipeline rules" on public.pipeline_rules is
+'As adding one: clients whom it had moved go where the others take them.';
 
 alter table public.reference_mappings enable row level security;
 grant
@@ -374,19 +430,27 @@ on public.reference_mappings to authenticated, service_role;
 create policy "Admins read reference mappings" on public.reference_mappings
 for select to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins read reference mappings" on public.reference_mappings is
+'They are part of how an account is set up, and mean nothing to whoever does not.';
 
 create policy "Admins add reference mappings" on public.reference_mappings
 for insert to authenticated
 with check (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins add reference mappings" on public.reference_mappings is
+'A wrong one gives bookings to the wrong clients; its connection is the same organization''s by the foreign key.';
 
 create policy "Admins change reference mappings" on public.reference_mappings
 for update to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())))
 with check (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins change reference mappings" on public.reference_mappings is
+'The key and its meaning only: to which connection it belongs is not granted.';
 
 create policy "Admins remove reference mappings" on public.reference_mappings
 for delete to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins remove reference mappings" on public.reference_mappings is
+'Later bookings find their clients by address again; references that clients have stay.';
 
 -- What went wrong.
 
@@ -396,6 +460,8 @@ grant select on public.sync_conflicts to authenticated, service_role;
 create policy "Members read conflicts" on public.sync_conflicts
 for select to authenticated
 using (organization_id = any(array(select sync.my_organizations())));
+comment on policy "Members read conflicts" on public.sync_conflicts is
+'Whoever edits meetings may know what became of an edit; the engine alone writes and closes them.';
 
 alter table public.sync_alerts enable row level security;
 grant select on public.sync_alerts to authenticated, service_role;
@@ -403,6 +469,8 @@ grant select on public.sync_alerts to authenticated, service_role;
 create policy "Admins read alerts" on public.sync_alerts
 for select to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins read alerts" on public.sync_alerts is
+'Their remedies are an admin''s to take; those without an organization are shown to none.';
 
 -- The engine's own tables. No API role can name them: without USAGE on the schema there is no
 -- way in. Row level security is on all the same, so that a careless grant opens nothing.
@@ -434,8 +502,9 @@ to authenticated, service_role;
 create policy "Admins see their organizations' deliveries" on sync.webhook_deliveries
 for select to authenticated
 using (organization_id = any(array(select sync.my_administered_organizations())));
+comment on policy "Admins see their organizations' deliveries" on sync.webhook_deliveries is
+'For public.webhook_logs, which runs as its reader; no other way leads here without usage of the schema.';
 
--- The view reaches it only from a delivery that its reader may see.
 create policy "Admins see what became of their deliveries" on sync.delivery_states
 for select to authenticated
 using (
@@ -444,6 +513,8 @@ using (
     where connection.organization_id = any(array(select sync.my_administered_organizations()))
   ))
 );
+comment on policy "Admins see what became of their deliveries" on sync.delivery_states is
+'By the connection, as it has no organization; webhook_logs reaches it only from a delivery that its reader may see.';
 
 create view public.webhook_logs
 with (security_invoker = true) as
@@ -465,6 +536,17 @@ comment on view public.webhook_logs is
 'Webhook requests that were accepted for an organization, for its admins. state is kept for bookings only: a change is answered by the next pull.';
 comment on column public.webhook_logs.kind is
 'hello (a channel''s first message), change, lifecycle (about the channel), booking.';
+comment on column public.webhook_logs.received_at is
+'When it arrived here, not when the provider sent it.';
+comment on column public.webhook_logs.channel_id is
+'The row of calendar_watch_channels it came by; null = of bookings that tell their account themselves.';
+comment on column public.webhook_logs.headers is
+'Only those that matter, under short names; never a token.';
+comment on column public.webhook_logs.state is
+'received, done, ignored (no booking), failed (tried again), dead (not any more, unless replayed); null = a change, which the next pull answers.';
+comment on column public.webhook_logs.attempts is 'How often it could not be processed.';
+comment on column public.webhook_logs.error is
+'Why it could not be processed the last time, or was ignored.';
 revoke all on public.webhook_logs from public, anon, authenticated, service_role;
 grant select on public.webhook_logs to authenticated, service_role;
 

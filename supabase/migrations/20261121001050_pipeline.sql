@@ -143,15 +143,23 @@ revoke all on function sync.note_clients_inserted() from public;
 create trigger meetings_pipeline_inserted after insert on public.meetings
 referencing new table as new_rows
 for each statement execute function sync.note_meetings_inserted();
+comment on trigger meetings_pipeline_inserted on public.meetings is
+'By statement: a page may bring 2,500 meetings, which are one note.';
 create trigger meetings_pipeline_updated after update on public.meetings
 referencing old table as old_rows new table as new_rows
 for each statement execute function sync.note_meetings_updated();
+comment on trigger meetings_pipeline_updated on public.meetings is
+'Both images: a meeting that is given to another client concerns the two of them.';
 create trigger meetings_pipeline_deleted after delete on public.meetings
 referencing old table as old_rows
 for each statement execute function sync.note_meetings_deleted();
+comment on trigger meetings_pipeline_deleted on public.meetings is
+'The API deletes no meeting; who does by hand leaves a pipeline that is true all the same.';
 create trigger clients_pipeline_inserted after insert on public.clients
 referencing new table as new_rows
 for each statement execute function sync.note_clients_inserted();
+comment on trigger clients_pipeline_inserted on public.clients is
+'A board shows at `new` whom nobody has met yet.';
 
 create function sync.note_stage_handed_back()
 returns trigger
@@ -171,6 +179,8 @@ revoke all on function sync.note_stage_handed_back() from public;
 create trigger pipeline_stage_handed_back after update of stage on public.pipeline
 for each row when (current_user <> 'sync_engine' and new.stage_set_by = 'rule')
 execute function sync.note_stage_handed_back();
+comment on trigger pipeline_stage_handed_back on public.pipeline is
+'After pipeline_stage_set, which is what makes the row the rules'' again.';
 
 -- Writing, once a transaction.
 

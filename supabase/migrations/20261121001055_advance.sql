@@ -108,6 +108,8 @@ comment on function sync.settle_pipeline() is
 create constraint trigger pipeline_news_settled after insert on sync.pipeline_news
 deferrable initially deferred
 for each row execute function sync.settle_pipeline();
+comment on trigger pipeline_news_settled on sync.pipeline_news is
+'Deferred: however many statements a transaction has, clients are worked out and locked once, in one order, for a moment.';
 
 -- What only time does.
 

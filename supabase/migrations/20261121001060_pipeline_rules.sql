@@ -42,6 +42,8 @@ revoke all on function sync.note_rule_changed() from public;
 
 create trigger pipeline_rules_changed after insert or update or delete on public.pipeline_rules
 for each row execute function sync.note_rule_changed();
+comment on trigger pipeline_rules_changed on public.pipeline_rules is
+'By row: rules are few, and an organization that is noted twice is noted once.';
 
 create function sync.clients_of_changed_rules(p_limit integer)
 returns uuid[]
@@ -116,6 +118,8 @@ revoke all on function sync.seed_pipeline_rules() from public;
 create trigger organizations_pipeline_rules after insert on public.organizations
 referencing new table as new_rows
 for each statement execute function sync.seed_pipeline_rules();
+comment on trigger organizations_pipeline_rules on public.organizations is
+'However an organization is made, by a sign-up, by rpc or with the service key, its clients move from the first day.';
 
 insert into public.pipeline_rules (organization_id, happening, to_stage)
 select organization.id, happening.name, happening.name as to_stage

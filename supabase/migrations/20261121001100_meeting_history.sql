@@ -204,18 +204,26 @@ create trigger meetings_history_inserted_by_provider after insert on public.meet
 referencing new table as new_rows
 for each statement when (current_user = 'sync_engine')
 execute function sync.note_new_meetings('provider');
+comment on trigger meetings_history_inserted_by_provider on public.meetings is
+'Its condition alone can tell that the engine writes; the function is handed the side.';
 
 create trigger meetings_history_inserted_by_app after insert on public.meetings
 referencing new table as new_rows
 for each statement when (current_user <> 'sync_engine')
 execute function sync.note_new_meetings('app');
+comment on trigger meetings_history_inserted_by_app on public.meetings is
+'The other half of it: for all who are not the engine, with a user''s token or without.';
 
 create trigger meetings_history_updated_by_provider after update on public.meetings
 referencing old table as old_rows new table as new_rows
 for each statement when (current_user = 'sync_engine')
 execute function sync.note_changed_meetings('provider');
+comment on trigger meetings_history_updated_by_provider on public.meetings is
+'As for new meetings; that time completed one, or two became one, the function tells from the change.';
 
 create trigger meetings_history_updated_by_app after update on public.meetings
 referencing old table as old_rows new table as new_rows
 for each statement when (current_user <> 'sync_engine')
 execute function sync.note_changed_meetings('app');
+comment on trigger meetings_history_updated_by_app on public.meetings is
+'As for new meetings; deletions by rpc are updates, and so are told here.';

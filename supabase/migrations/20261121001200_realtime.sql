@@ -171,16 +171,23 @@ do $$
 declare
   v_table text;
   v_audience text;
+  v_hearers text;
 begin
   foreach v_table in array array[
     'meetings', 'clients', 'pipeline', 'calendar_connections', 'calendars',
     'calendar_watch_channels', 'sync_conflicts', 'sync_alerts'
   ] loop
+    v_hearers := case v_table when 'sync_alerts' then 'Admins' else 'Members' end;
     v_audience := case v_table when 'sync_alerts' then ':admins' else '' end;
     execute format(
       'create trigger %I after insert on public.%I referencing new table as changed_rows
        for each statement execute function sync.broadcast_rows(%L)',
       v_table || '_broadcast_inserted', v_table, v_audience
+    );
+    execute format(
+      'comment on trigger %I on public.%I is %L',
+      v_table || '_broadcast_inserted', v_table,
+      format('%s hear of new rows without asking for them.', v_hearers)
     );
     execute format(
       'create trigger %I after update on public.%I
@@ -189,9 +196,19 @@ begin
       v_table || '_broadcast_updated', v_table, v_audience
     );
     execute format(
+      'comment on trigger %I on public.%I is %L',
+      v_table || '_broadcast_updated', v_table,
+      format('%s hear of changes; both images, so that a row that stayed as it was is told to nobody.', v_hearers)
+    );
+    execute format(
       'create trigger %I after delete on public.%I referencing old table as changed_rows
        for each statement execute function sync.broadcast_rows(%L)',
       v_table || '_broadcast_deleted', v_table, v_audience
+    );
+    execute format(
+      'comment on trigger %I on public.%I is %L',
+      v_table || '_broadcast_deleted', v_table,
+      format('%s hear which rows to take off their lists.', v_hearers)
     );
   end loop;
 end;

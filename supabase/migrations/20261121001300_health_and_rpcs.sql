@@ -371,6 +371,8 @@ comment on view public.sync_coverage_gaps is
 'Enabled calendars that nothing announces changes of, without a stated reason (polling carries them meanwhile), or that are never polled beside it: empty when all is well.';
 comment on column public.sync_coverage_gaps.gap is 'What is missing.';
 comment on column public.sync_coverage_gaps.reason is 'What the provider, or the last run, said; null = nothing yet.';
+comment on column public.sync_coverage_gaps.since is
+'When its channel ran out or ended; where there never was one, or polling is the gap, when the calendar was last changed.';
 revoke all on public.sync_coverage_gaps from public, anon, authenticated, service_role;
 grant select on public.sync_coverage_gaps to authenticated, service_role;
 

@@ -185,6 +185,8 @@ revoke all on function sync.on_channels_deleted() from public;
 create trigger calendar_watch_channels_deleted after delete on public.calendar_watch_channels
 referencing old table as gone
 for each statement execute function sync.on_channels_deleted();
+comment on trigger calendar_watch_channels_deleted on public.calendar_watch_channels is
+'Channels also go with a calendar or an account that is deleted, which no watch sees.';
 
 create function sync.on_connection_lost()
 returns trigger
@@ -210,3 +212,5 @@ revoke all on function sync.on_connection_lost() from public;
 create trigger calendar_connections_lost after update of status on public.calendar_connections
 for each row when (old.status = 'active' and new.status <> 'active')
 execute function sync.on_connection_lost();
+comment on trigger calendar_connections_lost on public.calendar_connections is
+'Only on the way out; on the way back calendar_connections_activated has its own calendars watched.';

@@ -44,6 +44,8 @@ comment on column sync.bookings_to_fetch.attempts is
 'How often its answer was behind what had been delivered: a provider may tell before its own row shows it.';
 alter table sync.bookings_to_fetch enable row level security;
 create index bookings_to_fetch_due on sync.bookings_to_fetch (connection_id, fetch_at);
+comment on index sync.bookings_to_fetch_due is
+'An ingest takes from it the bookings to ask for next, and when the following ones are due.';
 
 -- Beginning.
 

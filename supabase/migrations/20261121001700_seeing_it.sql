@@ -160,6 +160,13 @@ comment on view public.webhook_success is
 comment on column public.webhook_success.success_percent is
 'Of those that were worked on, how many came to a good end; null where none was yet.';
 comment on column public.webhook_success.failed is 'Failed so far (tried again), or dead.';
+comment on column public.webhook_success.hour is
+'When it began; requests count in the hour that they arrived in.';
+comment on column public.webhook_success.done is
+'Bookings that were applied, and changes whose calendar was read since.';
+comment on column public.webhook_success.ignored is
+'Booking deliveries that were no bookings, or whose sync is switched off.';
+comment on column public.webhook_success.waiting is 'Not worked on yet.';
 revoke all on public.webhook_success from public, anon, authenticated, service_role;
 grant select on public.webhook_success to authenticated, service_role;
 
@@ -184,6 +191,12 @@ group by
   date_trunc('hour', answered.received_at);
 comment on view public.sync_lag is
 'From a webhook request''s arrival to its change in the tables, in milliseconds, over the last 24 hours, a row an hour and connection, for admins.';
+comment on column public.sync_lag.hour is
+'When it began; requests count in the hour that they arrived in.';
+comment on column public.sync_lag.deliveries is
+'Those that were answered; webhook_success counts all.';
+comment on column public.sync_lag.p50_ms is 'Half of them were in the tables by then.';
+comment on column public.sync_lag.p95_ms is '19 of 20 were in the tables by then.';
 revoke all on public.sync_lag from public, anon, authenticated, service_role;
 grant select on public.sync_lag to authenticated, service_role;
 
@@ -207,5 +220,13 @@ group by
 comment on view public.processing_times is
 'How long runs took over the last 24 hours, in milliseconds, a row an hour, connection and kind of task, for admins. Runs that found nothing to do are not among them.';
 comment on column public.processing_times.waited_p95_ms is 'From when the task was due to when it was begun.';
+comment on column public.processing_times.kind is 'Of the task: pull, ingest, watch …';
+comment on column public.processing_times.hour is
+'When it began; runs count in the hour that they began in.';
+comment on column public.processing_times.failed is
+'Among the runs: those that are tried again, and those whose lease went to another worker.';
+comment on column public.processing_times.p50_ms is
+'Half of them took no longer, from begin to end.';
+comment on column public.processing_times.p95_ms is '19 of 20 took no longer, from begin to end.';
 revoke all on public.processing_times from public, anon, authenticated, service_role;
 grant select on public.processing_times to authenticated, service_role;
