@@ -56,16 +56,25 @@ comment on column sync.told_bookings.told is
 'Which fields it tells: a bit for each, by the place in sync.booking_fields().';
 alter table sync.told_bookings enable row level security;
 grant select, insert, update, delete on sync.told_bookings to sync_engine;
--- Chains, slots and weak keys are followed from either end.
 create index told_bookings_supersedes on sync.told_bookings (organization_id, supersedes)
 where supersedes is not null;
+comment on index sync.told_bookings_supersedes is
+'sync.reach_bookings goes on from a booking to what took its place; from there back it goes by the primary key.';
 create index told_bookings_superseded_by on sync.told_bookings (organization_id, superseded_by)
 where superseded_by is not null;
+comment on index sync.told_bookings_superseded_by is
+'The same chain, where the older booking tells of the newer one.';
 create index told_bookings_weak_key on sync.told_bookings (organization_id, weak_key)
 where weak_key is not null;
+comment on index sync.told_bookings_weak_key is
+'A message that names no seat may mean any of those booked under its key: sync.reach_bookings looks for them all.';
 create index told_bookings_slot on sync.told_bookings (organization_id, slot_id)
 where slot_id is not null and not whole_slot;
+comment on index sync.told_bookings_slot is
+'The seats of a slot: what is told of all of it, is told of each.';
 create index told_bookings_connection on sync.told_bookings (connection_id);
+comment on index sync.told_bookings_connection is
+'An account that is deleted takes along what it was told.';
 
 create function sync.booking_fields()
 returns text[]

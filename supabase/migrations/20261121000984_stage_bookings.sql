@@ -196,7 +196,7 @@ set search_path = ''
 as $$
 begin
   if cardinality((p_batch).booking_calendars) = 1 then
-    return '{}';
+    return array[]::sync.booking_home[];
   end if;
   return array(
     with told as materialized (
