@@ -68,6 +68,52 @@ async def test_every_schema_and_role_says_what_it_is_for(database: Connection) -
     assert without == []
 
 
+async def test_every_policy_and_trigger_says_why_it_is_there(
+    database: Connection,
+) -> None:
+    # On a table of the platform's, auth.users say, only its owner could comment.
+    without = await names(
+        database,
+        f"""
+        select format('%s: %s', policy.polrelid::regclass, policy.polname)
+        from pg_catalog.pg_policy as policy
+        join pg_catalog.pg_class as class on class.oid = policy.polrelid
+        where class.relnamespace in {OURS}
+          and obj_description(policy.oid, 'pg_policy') is null
+        union all
+        select format('%s: %s', trigger.tgrelid::regclass, trigger.tgname)
+        from pg_catalog.pg_trigger as trigger
+        join pg_catalog.pg_class as class on class.oid = trigger.tgrelid
+        where class.relnamespace in {OURS} and not trigger.tgisinternal
+          and obj_description(trigger.oid, 'pg_trigger') is null
+        """,
+    )
+
+    assert without == []
+
+
+async def test_every_index_that_backs_no_constraint_says_who_reads_by_it(
+    database: Connection,
+) -> None:
+    # Partitions are made with the comments of their parents.
+    without = await names(
+        database,
+        f"""
+        select class.oid::regclass::text
+        from pg_catalog.pg_index as index
+        join pg_catalog.pg_class as class on class.oid = index.indexrelid
+        where class.relnamespace in {OURS} and not class.relispartition
+          and obj_description(class.oid, 'pg_class') is null
+          and not exists (
+            select 1 from pg_catalog.pg_constraint as backed
+            where backed.conindid = class.oid
+          )
+        """,
+    )
+
+    assert without == []
+
+
 async def test_every_function_says_what_it_does_and_pins_an_empty_search_path(
     database: Connection,
 ) -> None:
