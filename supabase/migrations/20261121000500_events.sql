@@ -111,9 +111,6 @@ create index calendar_events_meeting on public.calendar_events (meeting_id)
 where meeting_id is not null;
 comment on index public.calendar_events_meeting is
 'Which events stand for a meeting: asked whenever one of them goes, to see whether another lives.';
-create index calendar_events_ical_uid on public.calendar_events (calendar_id, ical_uid);
-comment on index public.calendar_events_ical_uid is
-'For whoever holds an invitation and looks for its event; the engine goes by sync.meeting_keys.';
 create index calendar_events_start on public.calendar_events (calendar_id, starts_at);
 comment on index public.calendar_events_start is
 'A full round asks which events of its span it did not meet; frontends for the days they show.';
