@@ -422,6 +422,7 @@ async def assert_mirrors(
     assert not await database.fetch(GHOSTS, calendar_id)
 
 
+FEW = 5
 LIVE_MEETINGS = """
 select event.provider_event_id, meeting.*
 from public.calendar_events as event
@@ -459,10 +460,11 @@ def _wanted(calendar: Calendar, start: datetime, end: datetime) -> Sequence[Even
 def _difference(
     ours: dict[str, Look], theirs: dict[str, Look]
 ) -> tuple[list[tuple[str, Look]], list[tuple[str, Look]]]:
+    """A few of each are enough to begin with."""
     mine, yours = ours.items(), theirs.items()
-    return [one for one in mine if one not in yours], [
+    return [one for one in mine if one not in yours][:FEW], [
         one for one in yours if one not in mine
-    ]
+    ][:FEW]
 
 
 def _our_look(row: Any) -> Look:

@@ -38,10 +38,11 @@ ASK = """
 select sync.request_task(asked.kind, id, connection_id, 0::smallint, sync.clock())
 from public.calendars, unnest(array['watch', 'pull']) as asked (kind)
 """
-# What was asked for is done without a word: only nobody waits for a back-off here.
+# What was asked for is done without a word: only nobody waits here for the pauses that
+# follow upon failures, and upon leases that were lost again and again.
 BACK_OFF_NO_MORE = """
-update sync.tasks set run_at = sync.clock()
-where run_at > sync.clock() and (attempts > 0 or lane < 2)
+update sync.tasks set run_at = sync.clock(), not_before = null, lease = null
+where attempts > 0 or lane < 2
 """
 OWN = Path(__file__).parents[2] / "data" / "calendars"
 
