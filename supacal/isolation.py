@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 
 from runtime.pool import FAILURES, connect
 from runtime.settings import DatabaseAccess, ReceiverSettings, WorkerSettings
-from runtime.settings_reading import SettingsError
 from sql import queries
 from supacal.findings import Finding
 
@@ -22,12 +21,9 @@ def _pools(
 ) -> Iterator[tuple[str, str, DatabaseAccess]]:
     if receiver is not None:
         yield "RECEIVER_DATABASE_URL", "webhook_ingest", receiver.database
-        try:
-            connecting = receiver.connect_database
-        except SettingsError:  # who makes no connections needs no login for them
-            pass
-        else:
-            yield "CONNECT_DATABASE_URL", "webhook_connect", connecting
+        # Who makes no connections needs no login for them.
+        if receiver.connect_database_url or receiver.database_url:
+            yield "CONNECT_DATABASE_URL", "webhook_connect", receiver.connect_database
     if worker is not None:
         yield "WORKER_DATABASE_URL", "sync_worker", worker.database
 

@@ -3,13 +3,11 @@
 import json
 import random
 import string
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from local_stack.twins.switchboard import Fault, FaultKind
 from providers.model import Provider
 from tests.support.booking_bodies import CalcomLife, CalendlyLife
 from tests.support.ingesting import (
@@ -29,13 +27,10 @@ UNKNOWN = {
 }
 
 
-@pytest.fixture(params=[Provider.CALENDLY, Provider.CALCOM])
-async def world(
-    request: pytest.FixtureRequest, database: Connection, database_url: str
-) -> AsyncIterator[IngestWorld]:
+@pytest.fixture
+def world(either: IngestWorld) -> IngestWorld:
     """Each of the booking providers."""
-    async with make_ingest_world(database, database_url, request.param) as made:
-        yield made
+    return either
 
 
 def life_of(world: IngestWorld) -> Any:
@@ -334,8 +329,7 @@ async def test_a_move_that_was_never_delivered_leaves_no_second_meeting(
         await world.begin_by_hand()
         booked = world.book(at(0))
         await world.delivered()
-        lost = Fault(kind=FaultKind.DROP, operation="push", times=None)
-        world.twin.switchboard.add(lost)
+        world.twin.switchboard.drop_pushes(times=None)
         booked = booked.reschedule(at(1))
         await world.twin.outbox.drain()
         world.twin.switchboard.clear()

@@ -1,16 +1,13 @@
 """Promises of an ingest that may ask: webhooks may lag, or not come at all."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from local_stack.twins.calcom import Booked
-from local_stack.twins.switchboard import Fault, FaultKind
 from providers.model import Provider
-from tests.support.ingesting import IVO, MIRA, IngestWorld, at, make_ingest_world
-from tests.support.sessions import Connection
+from tests.support.ingesting import IVO, MIRA, IngestWorld, at
 
 MINUTE = timedelta(minutes=1)
 EVERY = {Provider.CALCOM: 15 * MINUTE, Provider.CALENDLY: 60 * MINUTE}
@@ -18,35 +15,10 @@ LIST = ("bookings.list", "scheduled_events.list")
 GET = ("bookings.get", "invitees.get")
 
 
-@pytest.fixture(params=[Provider.CALENDLY, Provider.CALCOM])
-async def world(
-    request: pytest.FixtureRequest, database: Connection, database_url: str
-) -> AsyncIterator[IngestWorld]:
+@pytest.fixture
+def world(either: IngestWorld) -> IngestWorld:
     """Each of the booking providers."""
-    async with make_ingest_world(database, database_url, request.param) as made:
-        yield made
-
-
-@pytest.fixture
-async def calcom(database: Connection, database_url: str) -> AsyncIterator[IngestWorld]:
-    """What only Cal.com does."""
-    async with make_ingest_world(database, database_url, Provider.CALCOM) as made:
-        yield made
-
-
-@pytest.fixture
-async def calendly(
-    database: Connection, database_url: str
-) -> AsyncIterator[IngestWorld]:
-    """What only Calendly does."""
-    async with make_ingest_world(database, database_url, Provider.CALENDLY) as made:
-        yield made
-
-
-def drop_deliveries(world: IngestWorld) -> None:
-    """Have the provider lose what it would post."""
-    lost = Fault(kind=FaultKind.DROP, operation="push", times=None)
-    world.twin.switchboard.add(lost)
+    return either
 
 
 # Bookings that were delivered are asked for.
@@ -181,7 +153,7 @@ async def test_what_others_ask_for_is_fetched_when_they_say(world: IngestWorld) 
     await world.delivered()
     await world.advance(minutes=10)
     await world.work("ingest")
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     booked.cancel()
     await world.twin.outbox.drain()
     await world.database.execute(
@@ -250,7 +222,7 @@ async def test_what_a_sweep_finds_is_asked_for_its_ids_in_the_calendar(
 
     # What is known is not asked for again; what was moved meanwhile is.
     asked = world.calls("bookings.references")
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     moved = booked[2].reschedule(at(4))
     await world.twin.outbox.drain()
     await world.advance(minutes=20)
@@ -339,7 +311,7 @@ async def test_a_sweep_finds_what_webhooks_missed(world: IngestWorld) -> None:
     await world.delivered()
     await world.advance(minutes=10)
     await world.work("ingest")
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     moved.reschedule(at(2))
     cancelled.cancel()
     world.book(at(3), email="lena@example.com", name="Lena Berg")
@@ -463,7 +435,7 @@ async def test_a_grant_that_is_gone_waits_for_the_owner(world: IngestWorld) -> N
 
 async def test_a_resync_sweeps_everything_again(world: IngestWorld) -> None:
     await world.begin()
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     world.book(at(0))
     await world.twin.outbox.drain()
     await world.database.execute(
@@ -488,7 +460,7 @@ async def in_a_class(
     await world.delivered()
     await world.advance(minutes=20)
     await world.work("ingest")
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     return kind, seats
 
 
@@ -616,7 +588,7 @@ async def test_a_stale_time_has_the_connection_swept_once(
 ) -> None:
     world = calendly
     await world.begin()
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     world.book(at(0))
     await world.twin.outbox.drain()
     before = world.calls(*LIST)
@@ -635,7 +607,7 @@ async def test_after_an_outage_a_sweep_begins_before_it_and_closes_the_alert(
 ) -> None:
     world = calcom
     await world.begin()
-    drop_deliveries(world)
+    world.twin.switchboard.drop_pushes(times=None)
     began_at = world.clock.now()
     world.book(at(0))
     await world.twin.outbox.drain()

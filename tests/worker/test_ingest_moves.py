@@ -1,32 +1,12 @@
 """Bookings that are moved there and back, all together, or half unheard of."""
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
 from local_stack.twins.calcom import Booked
 from local_stack.twins.calendly.bodies import moment
-from local_stack.twins.switchboard import Fault, FaultKind
-from providers.model import Provider
-from tests.support.ingesting import IVO, MIRA, IngestWorld, at, make_ingest_world
-from tests.support.sessions import Connection
-
-LOST = Fault(kind=FaultKind.DROP, operation="push", times=None)
-
-
-@pytest.fixture
-async def calcom(database: Connection, database_url: str) -> AsyncIterator[IngestWorld]:
-    async with make_ingest_world(database, database_url, Provider.CALCOM) as made:
-        yield made
-
-
-@pytest.fixture
-async def calendly(
-    database: Connection, database_url: str
-) -> AsyncIterator[IngestWorld]:
-    async with make_ingest_world(database, database_url, Provider.CALENDLY) as made:
-        yield made
+from tests.support.ingesting import IVO, MIRA, IngestWorld, at
 
 
 @pytest.fixture(params=["by hand", "with API"])
@@ -85,7 +65,7 @@ async def test_a_move_that_is_lost_between_two_others_is_bridged_at_once(
 ) -> None:
     one = world.book(at(0)).reschedule(at(1))
     await world.delivered()
-    world.twin.switchboard.add(LOST)
+    world.twin.switchboard.drop_pushes(times=None)
     one = one.reschedule(at(2))
     await world.delivered()
     world.twin.switchboard.clear()
@@ -107,7 +87,7 @@ async def test_a_move_whose_request_is_lost_counts_when_it_is_approved(
     one = one.reschedule(at(1))
     one.approve()
     await world.delivered()
-    world.twin.switchboard.add(LOST)
+    world.twin.switchboard.drop_pushes(times=None)
     one = one.reschedule(at(2))
     await world.delivered()
     world.twin.switchboard.clear()

@@ -11,7 +11,6 @@ import httpx2
 import pytest
 
 from local_stack.twins.microsoft.twin import MicrosoftTwin
-from local_stack.twins.switchboard import Fault, FaultKind
 from providers.model import Provider, StoredTokens
 from tests.support.builders import make_calendar, make_connection
 from tests.support.ingesting import IngestWorld, at, make_ingest_world
@@ -179,8 +178,7 @@ async def test_bookings_that_were_there_before_find_their_events_in_outlook(
 async def test_a_booking_that_only_a_sweep_finds_finds_its_event_in_outlook(
     practice: Practice,
 ) -> None:
-    lost = Fault(kind=FaultKind.DROP, operation="push", times=None)
-    practice.world.twin.switchboard.add(lost)
+    practice.world.twin.switchboard.drop_pushes(times=None)
     practice.book()
     await practice.pull()
     await practice.world.delivered()
