@@ -236,6 +236,29 @@ async def test_who_lends_and_is_gone_leaves_the_other_watched(
     assert await hears(world, borrower)
 
 
+@pytest.mark.parametrize("goes", ["who lends", "who borrows"])
+async def test_who_goes_takes_no_grant_along_that_another_connection_needs(
+    pushed: World, pair: tuple[UUID, UUID], goes: str
+) -> None:
+    """Google would revoke all of an account's grants for the application at once."""
+    world, (lender, borrower) = pushed, pair
+    gone, stays = (lender, borrower) if goes == "who lends" else (borrower, lender)
+    await world.database.execute(
+        "delete from public.calendar_connections "
+        "where id = (select connection_id from public.calendars where id = $1)",
+        gone,
+    )
+    await world.work()
+    await world.advance(hours=2)  # the access token is over by then
+    renewed = world.twin.calls.count("token")
+
+    assert await hears(world, stays)
+
+    assert world.twin.calls.count("revoke") == 0
+    assert world.twin.calls.count("token") > renewed
+    assert await world.alerts() == set()
+
+
 async def test_of_several_who_borrowed_one_makes_the_next_channel(
     pushed: World, pair: tuple[UUID, UUID]
 ) -> None:
