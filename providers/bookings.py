@@ -7,7 +7,8 @@ number they come, key by key:
 * state      the highest: pending, accepted, rejected, cancelled. None tells none; a
              booking that was moved tells "accepted", for that is no cancellation
 * no-show    the mark of the attendee's address with the latest `at`; one without an
-             address means whoever booked
+             address means whoever booked. A seat that was taken, or moved to, since
+             is not meant by a mark of its slot: that names no seat
 * phase      the highest: started, ended
 * the rest   a field that is None is not told, and absent from the JSON. Of those who
              tell it the highest `version` of a `source` is right; between a delivery

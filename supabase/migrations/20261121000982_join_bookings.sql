@@ -33,6 +33,7 @@ create type sync.spoken_booking as (
   source text,
   version text,
   as_of timestamptz,
+  first_as_of timestamptz,
   provider_id text,
   slot_id text,
   seat_id text,
@@ -103,6 +104,19 @@ $$;
 comment on function sync.reach_bookings(uuid, text[]) is
 'Names that hang together with these keys: by chains, weak keys and slots, in any number of steps.';
 
+create function sync.marks_since(p_taken_at timestamptz, p_marks jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(told.mark), '[]')
+  from jsonb_array_elements(p_marks) as told (mark)
+  where (told.mark ->> 'at')::timestamptz >= p_taken_at
+$$;
+comment on function sync.marks_since(timestamptz, jsonb) is
+'Of no-show marks those that can be of whoever took a seat then: they name addresses, not seats.';
+
 create function sync.speak_bookings(p_organization_id uuid, p_names text[])
 returns setof sync.spoken_booking
 language plpgsql
@@ -138,6 +152,7 @@ begin
       told.source,
       told.version,
       told.as_of,
+      told.first_as_of,
       told.provider_id,
       told.slot_id,
       told.seat_id,
@@ -155,10 +170,19 @@ begin
     left join seat_of as newer on newer.weak_key = told.superseded_by
   ),
 
+  -- taken_at: when it was told first, or moved to since. Fetches bring marks of their own.
   seat as (
-    select distinct resolved.slot_id, resolved.key
+    select
+      resolved.slot_id, resolved.key,
+      greatest(
+        min(resolved.first_as_of) filter (where resolved.source = 'delivery'),
+        max(resolved.as_of) filter (
+          where resolved.source = 'delivery' and resolved.supersedes is not null
+        )
+      ) as taken_at
     from resolved
     where resolved.slot_id is not null and not resolved.whole_slot
+    group by resolved.slot_id, resolved.key
   ),
 
   -- Who else is in it, may not be asked for.
@@ -176,8 +200,13 @@ begin
   union all
   select
     seat.key, slot.told_key, slot.digest, slot.connection_id, slot.source, slot.version,
-    slot.as_of, slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot, null, null,
-    slot.state, slot.phase, slot.no_shows, slot.told
+    slot.as_of, slot.first_as_of, slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot,
+    null, null, slot.state, slot.phase,
+    case
+      when slot.no_shows = '[]' or seat.taken_at is null then slot.no_shows
+      else sync.marks_since(seat.taken_at, slot.no_shows)
+    end,
+    slot.told
   from resolved as slot
   join seat on seat.slot_id = slot.key
   where slot.whole_slot;
@@ -604,12 +633,14 @@ comment on function sync.join_bookings(uuid, text[]) is
 'What all that the accounts of a connection''s organization were told adds up to, for each booking that one of these keys (as told) belongs to or touches; of what is not asked for, some may come too.';
 
 revoke all on function sync.reach_bookings(uuid, text[]) from public;
+revoke all on function sync.marks_since(timestamptz, jsonb) from public;
 revoke all on function sync.speak_bookings(uuid, text[]) from public;
 revoke all on function sync.chain_bookings(uuid, sync.spoken_booking[]) from public;
 revoke all on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])
 from public;
 revoke all on function sync.join_bookings(uuid, text[]) from public;
 grant execute on function sync.reach_bookings(uuid, text[]) to sync_engine;
+grant execute on function sync.marks_since(timestamptz, jsonb) to sync_engine;
 grant execute on function sync.speak_bookings(uuid, text[]) to sync_engine;
 grant execute on function sync.chain_bookings(uuid, sync.spoken_booking[]) to sync_engine;
 grant execute on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])

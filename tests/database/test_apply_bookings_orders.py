@@ -36,7 +36,7 @@ left join public.clients as client on client.id = meeting.client_id
 left join public.calendar_events as event
   on event.id = meeting.event_id and event.meeting_id = meeting.id
 where meeting.organization_id = $1 and meeting.merged_into is null
-order by meeting.starts_at, meeting.attendee_email
+order by meeting.starts_at, meeting.attendee_email, meeting.status
 """
 KEYS = """
 select known.key, meeting.merged_into is null as leads_to_a_listed_meeting
@@ -208,6 +208,25 @@ def class_booked_anew_and_moved() -> list[str]:
     ]
 
 
+def class_missed_and_booked_anew() -> list[str]:
+    """The mark is of whoever sat there then."""
+    life = CalcomClass()
+    return [
+        *[life.sit(1, MIRA, "s1"), life.mark(1, MIRA)],
+        *[life.sit(1, MIRA, "s2"), life.sit(1, IVO, "s3")],
+        life.mark(1, IVO),
+    ]
+
+
+def seat_missed_there_and_back() -> list[str]:
+    """Whoever is moved away did not miss what they come back to."""
+    life = CalcomClass()
+    return [
+        *[life.sit(1, MIRA, "s1"), life.mark(1, MIRA)],
+        *[life.move_seat(1, 2, MIRA, "s1"), life.move_seat(2, 1, MIRA, "s1")],
+    ]
+
+
 @dataclass(frozen=True)
 class Life:
     """What is delivered of it, and who comes when in the end, and whether."""
@@ -252,6 +271,16 @@ LIVES = {
         "calcom", seat_there_and_back_and_there(), "cancelled", 1
     ),
     "seat, told late": Life("calcom", seat_told_late(), "confirmed", 3),
+    "seat, missed, there and back": Life(
+        "calcom", seat_missed_there_and_back(), "confirmed", 1
+    ),
+    "class, missed and booked anew": Life(
+        "calcom",
+        class_missed_and_booked_anew(),
+        "confirmed",
+        1,
+        ((MIRA, 1, "no_show"), (IVO, 1, "no_show")),
+    ),
     "class, moved": Life(
         "calcom", class_moved(), "confirmed", 2, ((IVO, 2, "cancelled"),)
     ),
@@ -295,7 +324,9 @@ async def test_a_life_told_in_order_is_one_meeting_for_each_who_comes(
     expected = lived.shown(to_come=when == "to come")
     assert sorted(shown) == expected
     assert all(key["leads_to_a_listed_meeting"] for key in keys)
-    assert [client["email"] for client in clients] == [who for who, _, _ in expected]
+    assert [client["email"] for client in clients] == sorted(
+        {who for who, *_ in expected}
+    )
     metadata = json.loads(meetings[0]["metadata"])
     assert metadata["booking"]["provider"] == lived.provider
 

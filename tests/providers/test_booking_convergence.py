@@ -72,16 +72,20 @@ def joined(bookings: list[Booking]) -> dict[str, tuple[Any, ...]]:
 def live(
     steps: list[Step],
     book: Callable[[int, datetime], Any],
-    later: Callable[[], None],
+    clock: ManualClock,
 ) -> list[Any]:
-    """Do what the steps say, where it can be done; return who is booked."""
+    """Do what the steps say, where it can be done; return who is booked.
+
+    No two things happen at once: which of them came first is told by times alone.
+    """
     booked: list[Any] = []
     for what, who, day in steps:
         start = MONDAY + timedelta(days=day)
         mine = booked[(who + day) % len(booked)] if booked else None
+        clock.advance(timedelta(milliseconds=1))
         try:
             if what == "later":
-                later()
+                clock.advance(timedelta(hours=1))
             elif what == "book":
                 booked.append(book(who, start))
             elif mine is None or not mine.is_live:
@@ -121,7 +125,7 @@ def test_calendlys_deliveries_add_up_to_what_its_people_did(
 
     def act() -> None:
         subscribe(twin, host)
-        booked.extend(live(steps, book, lambda: twin.clock.advance(timedelta(hours=1))))
+        booked.extend(live(steps, book, twin.clock))
 
     bodies = posted(twin, act)
     truth = {
@@ -176,7 +180,7 @@ def test_calcoms_deliveries_add_up_to_what_its_people_did(
 
     def act() -> None:
         host.add_webhook(HOOK, secret="s")
-        booked.extend(live(steps, book, lambda: twin.clock.advance(timedelta(hours=1))))
+        booked.extend(live(steps, book, twin.clock))
 
     bodies = posted(twin, act)
     known = {

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import msgspec
 
-from providers.bookings import FIELDS, Booking, Source
+from providers.bookings import FIELDS, Booking, NoShow, Source
 from tests.support.booking_way import EARLY, Moves, Way, links_of
 
 RANK = {"pending": 0, "accepted": 1, "rejected": 2, "cancelled": 3}
@@ -138,10 +138,10 @@ def _with_seats(
 
 def _spread(bookings: list[Booking]) -> list[Booking]:
     """Let what speaks for a whole slot speak for each of its seats."""
-    seats: Links = defaultdict(set)
+    seats: dict[str, dict[str, list[Booking]]] = defaultdict(lambda: defaultdict(list))
     for booking in bookings:
         if booking.slot_id and not booking.whole_slot:
-            seats[booking.slot_id].add(booking.key)
+            seats[booking.slot_id][booking.key].append(booking)
     spread: list[Booking] = []
     for booking in bookings:
         if not booking.whole_slot:
@@ -149,13 +149,29 @@ def _spread(bookings: list[Booking]) -> list[Booking]:
         elif booking.key in seats:
             spread += [
                 msgspec.structs.replace(
-                    booking, key=seat, supersedes=None, superseded_by=None
+                    booking,
+                    key=seat,
+                    supersedes=None,
+                    superseded_by=None,
+                    no_shows=_marks_since(_taken_at(told), booking.no_shows),
                 )
-                for seat in seats[booking.key]
+                for seat, told in seats[booking.key].items()
             ]
         elif not booking.slot_id:
             spread.append(booking)
     return spread
+
+
+def _taken_at(seat: list[Booking]) -> datetime:
+    """Return since when somebody sits there: told first, or moved there since."""
+    delivered = [booking for booking in seat if booking.source == "delivery"]
+    told = [booking.as_of or EARLY for booking in delivered]
+    moved = [booking.as_of or EARLY for booking in delivered if booking.supersedes]
+    return max(min(told, default=EARLY), max(moved, default=EARLY))
+
+
+def _marks_since(taken_at: datetime, marks: list[NoShow]) -> list[NoShow]:
+    return [mark for mark in marks if mark.at >= taken_at]
 
 
 def _chains(keys: set[str], after: Moves) -> list[set[str]]:

@@ -40,6 +40,16 @@ class CalcomClass:
         ended = {"status": "CANCELLED", "cancelledBy": "host@example.com"}
         return self._body("BOOKING_CANCELLED", number, list(emails), None, **ended)
 
+    def mark(self, number: int, email: str, *, absent: bool = True) -> str:
+        """Have the host say who did not come: by address, not by seat."""
+        payload = {
+            "message": f"{email} marked as no-show",
+            "bookingUid": uid(number),
+            "bookingId": 9000 + number,
+            "attendees": [{"email": email, "noShow": absent}],
+        }
+        return self._posted("BOOKING_NO_SHOW_UPDATED", payload)
+
     def _body(
         self,
         trigger: str,
@@ -48,7 +58,6 @@ class CalcomClass:
         seat_id: str | None,
         **more: Any,
     ) -> str:
-        self.now += timedelta(hours=1)
         start = self.start(number)
         seat = {} if seat_id is None else {"attendeeSeatId": seat_id}
         payload = {
@@ -66,6 +75,10 @@ class CalcomClass:
             **seat,
             **more,
         }
+        return self._posted(trigger, payload)
+
+    def _posted(self, trigger: str, payload: dict[str, Any]) -> str:
+        self.now += timedelta(hours=1)
         return json.dumps(
             {
                 "triggerEvent": trigger,

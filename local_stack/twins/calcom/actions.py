@@ -124,9 +124,10 @@ class Actions:
         target = self._seated_at(kind, start)
         if target is None:
             target = self._new_row(kind, start, status="ACCEPTED")
-        row.attendees.remove(who)
-        who.absent = False
-        target.attendees.append(who)
+        if target is not row:
+            row.attendees.remove(who)
+            who.absent = False
+            target.attendees.append(who)
         if not row.attendees:
             self._write(row, status="CANCELLED")
         more = {"rescheduleUid": row.uid}
