@@ -15,11 +15,12 @@ number they come, key by key:
              and a fetch, the fetch if its `as_of` is not the earlier one
 * the chain  a key that another one supersedes, or that names who supersedes it, is
              past, even where nothing was told of the one between: the meeting goes on
-             as the key that nothing known supersedes. Seats may be moved back: a key
-             on a way that leads back to it is past only if it was left later than
-             it was come to, by the `as_of` of links. Of several that are not past:
-             the one whose least `sequence` is the highest, where all tell one and
-             have one `ical_uid`; then a seat that was come to last; then one that is
+             as the key that nothing known supersedes. What bears one `seat_id` is one
+             chain, too. Seats may be moved back: a key on a way that leads back to it
+             is past only if it was left later than it was come to, by the `as_of` of
+             links. Of several that are not past: the one whose least `sequence` is the
+             highest, where all tell one and have one `ical_uid`; then a seat that was
+             come to last, or first told of, where no link says when; then one that is
              not cancelled or rejected; then the one come to last; then the greatest.
              Whatever it does not tell, but for a cancellation, it has from the key
              that it supersedes, of several from the one come to last

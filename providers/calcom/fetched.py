@@ -6,6 +6,7 @@ it, and a booking before its row knows everything.
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -25,6 +26,7 @@ from providers.calcom.seats import seat_key, weak_key
 from providers.model import Malformed, Provider
 from providers.reading import Unreadable, instant, text
 
+ENDED: Final = frozenset({"cancelled", "rejected"})
 _decoder = msgspec.json.Decoder(resources.Fetched)
 _references_decoder = msgspec.json.Decoder(list[resources.Reference])
 
@@ -53,17 +55,15 @@ def _read(
     updated_at = instant(theirs.updated_at, "updatedAt")
     whole = _whole(theirs, content, known, updated_at)
     attendees = theirs.attendees or []
-    if not attendees:
-        # Everybody left it: a slot whose seats stand elsewhere, or are cancelled.
-        yield msgspec.structs.replace(whole, slot_id=theirs.uid, whole_slot=True)
-        return
     seated = [person for person in attendees if text(person.seat_uid)]
-    if not seated:
+    if not attendees or (seated and whole.state in ENDED):
+        # Everybody left it: who is not listed stands elsewhere, or is cancelled.
+        yield msgspec.structs.replace(whole, slot_id=theirs.uid, whole_slot=True)
+    if attendees and not seated:
         booker = attendees[0]
         marks = _marks(booker, updated_at)
         fields = person_fields(booker, text(booker.phone_number))
         yield msgspec.structs.replace(whole, no_shows=marks, **fields)
-        return
     for person in seated:
         seat_id = str(person.seat_uid)
         yield msgspec.structs.replace(

@@ -72,6 +72,10 @@ create index told_bookings_slot on sync.told_bookings (organization_id, slot_id)
 where slot_id is not null and not whole_slot;
 comment on index sync.told_bookings_slot is
 'The seats of a slot: what is told of all of it, is told of each.';
+create index told_bookings_seat on sync.told_bookings (organization_id, seat_id)
+where seat_id is not null;
+comment on index sync.told_bookings_seat is
+'Where a seat was before and where it is now, although nobody told that it was moved.';
 create index told_bookings_connection on sync.told_bookings (connection_id);
 comment on index sync.told_bookings_connection is
 'An account that is deleted takes along what it was told.';

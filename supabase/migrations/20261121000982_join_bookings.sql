@@ -78,7 +78,7 @@ begin
     v_known := v_known || v_new;
     v_new := array(
       select unnest(array[
-        met.key, met.supersedes, met.superseded_by, met.weak_key,
+        met.key, met.supersedes, met.superseded_by, met.weak_key, met.seat_id,
         case when not met.whole_slot then met.slot_id end
       ])
       from (
@@ -93,6 +93,9 @@ begin
         union all
         select told.* from sync.told_bookings as told
         where told.organization_id = p_organization_id and told.weak_key = any (v_new)
+        union all
+        select told.* from sync.told_bookings as told
+        where told.organization_id = p_organization_id and told.seat_id = any (v_new)
       ) as met
       except
       select unnest(v_known || null::text)
@@ -229,7 +232,11 @@ begin
     select
       spoken.key,
       coalesce(max(spoken.state), 1) < 3 as is_alive,
-      bool_or(spoken.slot_id is not null) as is_seat
+      bool_or(spoken.slot_id is not null) as is_seat,
+      coalesce(
+        min(spoken.first_as_of) filter (where spoken.source = 'delivery' and not spoken.whole_slot),
+        min(spoken.first_as_of) filter (where not spoken.whole_slot)
+      ) as first_as_of
     from unnest(p_spoken) as spoken
     group by spoken.key
   ),
@@ -252,6 +259,14 @@ begin
     select link.old as one, link.new as other from link
     union
     select link.new, link.old from link
+    union
+    -- A seat keeps its id, wherever it is moved.
+    select seat.one, seat.other
+    from unnest(p_spoken) as spoken
+    cross join lateral (
+      values (spoken.key, spoken.seat_id), (spoken.seat_id, spoken.key)
+    ) as seat (one, other)
+    where spoken.seat_id is not null
   ),
 
   reach as (
@@ -321,7 +336,8 @@ begin
 
   named as materialized (
     select
-      seen.key, seen.is_alive, seen.is_seat, arrival.at,
+      seen.key, seen.is_alive, arrival.at,
+      case when seen.is_seat then coalesce(arrival.at, seen.first_as_of) end as seated_at,
       seen.key in (select past.key from past) as is_past,
       dense_rank() over (order by coalesce(tied.name, seen.key))::integer as chain
     from seen
@@ -382,7 +398,7 @@ begin
     order by
       named.chain, named.is_past, counted.sequence desc nulls last,
       -- A seat is in one place.
-      case when named.is_seat then named.at end desc nulls last,
+      named.seated_at desc nulls last,
       named.is_alive desc, named.at desc nulls last, named.key desc
   ),
 

@@ -178,6 +178,16 @@ def seat_told_late() -> list[str]:
     ]
 
 
+def seat_with_moves_unheard_of() -> list[str]:
+    """It keeps its id wherever it is moved, which is all that ties this together."""
+    life = CalcomClass()
+    told = [life.sit(1, MIRA, "s1"), life.sit(1, IVO, "s2")]
+    life.move_seat(1, 2, MIRA, "s1")
+    told.append(life.move_seat(2, 3, MIRA, "s1"))
+    life.move_seat(3, 4, MIRA, "s1")
+    return [*told, life.cancel_seat(4, MIRA, "s1")]
+
+
 def class_moved() -> list[str]:
     """The host moves all; then one of them cancels."""
     life = CalcomClass()
@@ -271,6 +281,13 @@ LIVES = {
         "calcom", seat_there_and_back_and_there(), "cancelled", 1
     ),
     "seat, told late": Life("calcom", seat_told_late(), "confirmed", 3),
+    "seat, moves unheard of": Life(
+        "calcom",
+        seat_with_moves_unheard_of(),
+        "cancelled",
+        4,
+        ((IVO, 1, "confirmed"),),
+    ),
     "seat, missed, there and back": Life(
         "calcom", seat_missed_there_and_back(), "confirmed", 1
     ),

@@ -349,6 +349,15 @@ def test_a_fetch_of_seats_tells_each() -> None:
     ]
 
 
+def test_a_fetch_of_a_slot_that_ended_speaks_for_the_seats_that_left_it_too() -> None:
+    (left,) = fetched(attendees=[{"email": MIRA, "seatUid": "s1"}])
+    ended = fetched(status="cancelled", attendees=[{"email": IVO, "seatUid": "s2"}])
+    assert {one.current: one.state for one in join([left, *ended])} == {
+        f"{left.provider_id}#s1": "cancelled",
+        f"{left.provider_id}#s2": "cancelled",
+    }
+
+
 def test_references_of_calendars_are_kept_and_those_of_rooms_are_not() -> None:
     answer = json.dumps({"uid": "u1"}).encode()
     known = [

@@ -6,7 +6,7 @@ here looks at either. `providers/bookings.py` says the rules in words.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,7 +60,8 @@ def join(bookings: Iterable[Booking]) -> list[Joined]:
             weak[meant[booking.key]].add(booking.key)
     links = links_of(told)
     way = Way.along(links, set(by_key))
-    found = [_joined(keys, by_key, way, weak) for keys in _chains(set(by_key), links)]
+    chains = _chains(set(by_key), [*_ties(links), *_same_seats(told)])
+    found = [_joined(keys, by_key, way, weak) for keys in chains]
     return sorted(found, key=lambda one: one.current)
 
 
@@ -174,15 +175,22 @@ def _marks_since(taken_at: datetime, marks: list[NoShow]) -> list[NoShow]:
     return [mark for mark in marks if mark.at >= taken_at]
 
 
-def _chains(keys: set[str], after: Moves) -> list[set[str]]:
-    """Join keys that a link ties, whether or not both ends were seen."""
-    chain = {key: {key} for key in {*keys, *after, *set().union(*after.values())}}
-    for old, news in after.items():
-        for new in news:
-            if chain[old] is not chain[new]:
-                chain[old] |= chain[new]
-                for key in chain[new]:
-                    chain[key] = chain[old]
+def _ties(links: Moves) -> Iterator[tuple[str, str]]:
+    return ((old, new) for old, news in links.items() for new in news)
+
+
+def _same_seats(bookings: list[Booking]) -> Iterator[tuple[str, str]]:
+    """Tie what bears one seat's id: a seat keeps it, wherever it is moved."""
+    return ((booking.seat_id, booking.key) for booking in bookings if booking.seat_id)
+
+
+def _chains(keys: set[str], ties: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """Join keys that are tied, whether or not both ends were seen."""
+    chain: dict[str, set[str]] = {key: {key} for key in keys}
+    for one, other in ties:
+        both = chain.get(one, {one}) | chain.get(other, {other})
+        for key in both:
+            chain[key] = both
     distinct = {id(one): one & keys for one in chain.values()}
     return [one for one in distinct.values() if one]
 
@@ -220,16 +228,28 @@ def _current(keys: set[str], by_key: dict[str, list[Booking]], way: Way) -> str:
     sequences = _sequences({key: by_key[key] for key in heads})
 
     def rank(key: str) -> tuple[object, ...]:
-        is_seated = any(booking.slot_id for booking in by_key[key])
         return (
             sequences.get(key, 0),
-            way.arrival(key) if is_seated else (False, EARLY),
+            _seated_since(by_key[key], way.arrival(key)),
             _is_alive(by_key[key]),
             way.arrival(key),
             key,
         )
 
     return max(heads, key=rank)
+
+
+def _seated_since(
+    bookings: list[Booking], arrival: tuple[bool, datetime]
+) -> tuple[bool, datetime]:
+    """Return when a seat was come to; told first, if no link says so."""
+    if not any(booking.slot_id for booking in bookings):
+        return False, EARLY
+    own = [booking for booking in bookings if not booking.whole_slot]
+    delivered = [booking for booking in own if booking.source == "delivery"]
+    first = [booking.as_of or EARLY for booking in delivered or own]
+    is_tied, at = arrival
+    return (True, at) if is_tied else (bool(first), min(first, default=EARLY))
 
 
 def _sequences(heads: dict[str, list[Booking]]) -> dict[str, int]:

@@ -520,6 +520,23 @@ async def test_a_seat_whose_cancellation_was_lost_is_cancelled_after_a_day(
     ]
 
 
+async def test_who_cancelled_unheard_is_not_left_behind_by_the_last_who_goes(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    await world.begin()
+    _, (mira, ivo) = await in_a_class(world, IVO)
+    mira.cancel()
+    ivo.cancel()
+    await world.twin.outbox.drain()
+    await days_pass(world, 1)
+
+    assert await world.shown() == [
+        (IVO["name"], at(3), "cancelled"),
+        (MIRA["name"], at(3), "cancelled"),
+    ]
+
+
 async def test_a_seat_that_the_api_does_not_show_yet_is_not_cancelled(
     calcom: IngestWorld,
 ) -> None:
