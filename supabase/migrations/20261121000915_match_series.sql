@@ -274,6 +274,43 @@ $$;
 comment on function sync.name_heirs(sync.batch) is
 'Lets a new series inherit what a series that was cut has left; false where none does.';
 
+-- Two events that live in another calendar, each with its meeting, are two here as well.
+
+create function sync.part_strangers(p_batch sync.batch)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update sync.staged_events as heir
+  set heir_of = null
+  from sync.staged_events as leaver
+  cross join sync.meeting_keys as known
+  where heir.batch_id = (p_batch).id and heir.heir_of is not null
+    and leaver.batch_id = heir.batch_id and leaver.place = heir.heir_of
+    and known.organization_id = (p_batch).organization_id and known.key = heir.key
+    and known.key = any (array(
+      select inheriting.key from sync.staged_events as inheriting
+      where inheriting.batch_id = (p_batch).id and inheriting.heir_of is not null
+    ))
+    and known.meeting_id <> leaver.meeting_id
+    and sync.lives_elsewhere(p_batch, known.meeting_id, heir.event_id)
+    and sync.lives_elsewhere(p_batch, leaver.meeting_id, leaver.event_id);
+  if not found then
+    return;
+  end if;
+  update sync.staged_events as leaver
+  set verdict = null
+  where leaver.batch_id = (p_batch).id and leaver.verdict = 'retired'
+    and leaver.place not in (
+      select heir.heir_of from sync.staged_events as heir
+      where heir.batch_id = (p_batch).id and heir.heir_of is not null
+    );
+end;
+$$;
+comment on function sync.part_strangers(sync.batch) is
+'Parts leavers and heirs that another calendar of the organization has as two living meetings.';
+
 -- What the pairs mean. A leaver that was told (an EXDATE) keeps its row; of the others the heir
 -- takes the row too, under its own id, unless the mirror has a row of that id.
 
@@ -404,6 +441,7 @@ begin
     perform sync.pair_by_times(p_batch);
     perform sync.pair_by_rank(p_batch);
   end if;
+  perform sync.part_strangers(p_batch);
   perform sync.drop_early(p_batch);
   perform sync.settle_pairs(p_batch);
   perform sync.keep_exceptions(p_batch);

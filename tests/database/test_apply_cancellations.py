@@ -126,6 +126,33 @@ async def test_occurrences_in_two_calendars_are_one_meeting_each(
     assert [meeting["starts_at"] for meeting in after] == later
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_series_that_a_guest_has_already_is_not_the_rest_of_one_that_is_cut(
+    calendar: Calendar, database: Connection, worker: Connection, *, is_known: bool
+) -> None:
+    bobs = await colleague_of(calendar, database, worker)
+    cut, other = weekly(coming(), 2), [coming() + timedelta(days=1)]
+    for theirs, is_organizer in ((calendar, True), (bobs, False)):
+        whole = [expand("s", cut, is_organizer=is_organizer)]
+        if is_known or theirs is bobs:
+            whole.append(expand("t", other, is_organizer=is_organizer))
+        await theirs.apply_series(*whole)
+    if is_known:
+        await calendar.apply(tombstone("t"))
+    before = {one["starts_at"]: one["id"] for one in await meetings(database)}
+
+    await calendar.apply_series(expand("s", cut[:1]), expand("t", other))
+    await bobs.apply_series(expand("s", cut[:1], is_organizer=False))
+
+    after = await meetings(database)
+    assert {one["starts_at"]: one["id"] for one in after} == before
+    assert {one["starts_at"]: one["status"] for one in after} == {
+        cut[0]: "confirmed",
+        other[0]: "confirmed",
+        cut[1]: "cancelled",
+    }
+
+
 async def test_other_organizations_have_meetings_of_their_own(
     calendar: Calendar, database: Connection, worker: Connection
 ) -> None:
