@@ -7,8 +7,8 @@ number they come, key by key:
 * state      the highest: pending, accepted, rejected, cancelled. None tells none; a
              booking that was moved tells "accepted", for that is no cancellation
 * no-show    the mark of the attendee's address with the latest `at`; one without an
-             address means whoever booked. A seat that was taken, or moved to, since
-             is not meant by a mark of its slot: that names no seat
+             address means whoever booked. One of a whole slot names no seat: it means
+             those that were told of by then, and not moved there since
 * phase      the highest: started, ended
 * the rest   a field that is None is not told, and absent from the JSON. Of those who
              tell it the highest `version` of a `source` is right; between a delivery
@@ -18,12 +18,13 @@ number they come, key by key:
              as the key that nothing known supersedes. What bears one `seat_id` is one
              chain, too. Seats may be moved back: a key on a way that leads back to it
              is past only if it was left later than it was come to, by the `as_of` of
-             links. Of several that are not past: the one whose least `sequence` is the
-             highest, where all tell one and have one `ical_uid`; then a seat that was
-             come to last, or first told of, where no link says when; then one that is
-             not cancelled or rejected; then the one come to last; then the greatest.
-             Whatever it does not tell, but for a cancellation, it has from the key
-             that it supersedes, of several from the one come to last
+             links; and none is past of which a delivery told a state after that. Of
+             several that are not past: the one whose least `sequence` is the highest,
+             where all tell one and have one `ical_uid`; then the seat that was come
+             to, or delivered of, or else fetched, last; then one that is not cancelled
+             or rejected; then the one come to last; then the greatest. Whatever it
+             does not tell, but for a cancellation, it has from the key that it
+             supersedes, of several from the one come to last
 * the slot   what speaks for a whole slot counts for each of its seats, but for its
              links; while none is known, for nobody if it tells its `slot_id`, else
              for its own key

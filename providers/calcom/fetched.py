@@ -57,8 +57,8 @@ def _read(
     attendees = theirs.attendees or []
     seated = [person for person in attendees if text(person.seat_uid)]
     if not attendees or (seated and whole.state in ENDED):
-        # Everybody left it: who is not listed stands elsewhere, or is cancelled.
-        yield msgspec.structs.replace(whole, slot_id=theirs.uid, whole_slot=True)
+        # Whoever is not listed stands elsewhere, or is cancelled.
+        yield _slot_of(whole)
     if attendees and not seated:
         booker = attendees[0]
         marks = _marks(booker, updated_at)
@@ -117,6 +117,22 @@ def _whole(
         series_id=text(theirs.recurring_booking_uid),
         recurs=bool(text(theirs.recurring_booking_uid)) or None,
         raw=msgspec.Raw(content),
+    )
+
+
+def _slot_of(whole: Booking) -> Booking:
+    """Tell how it stands with all seats; what else the answer has is of those in it."""
+    return Booking(
+        provider=whole.provider,
+        key=whole.key,
+        provider_id=whole.provider_id,
+        source=whole.source,
+        version=whole.version,
+        as_of=whole.as_of,
+        slot_id=whole.key,
+        whole_slot=True,
+        state=whole.state,
+        raw=whole.raw,
     )
 
 

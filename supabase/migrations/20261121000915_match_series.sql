@@ -274,7 +274,8 @@ $$;
 comment on function sync.name_heirs(sync.batch) is
 'Lets a new series inherit what a series that was cut has left; false where none does.';
 
--- Two events that live in another calendar, each with its meeting, are two here as well.
+-- Two meetings that live in events elsewhere, under the keys they always had, are two here as
+-- well: one cannot be the rest of the other.
 
 create function sync.part_strangers(p_batch sync.batch)
 returns void
@@ -282,20 +283,39 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+  -- First whose key leads elsewhere: whether that lives is asked of few.
+  with doubtful as materialized (
+    select
+      heir.place, heir.event_id, leaver.event_id as left_event_id,
+      known.meeting_id as theirs, leaver.meeting_id as inherited
+    from sync.staged_events as heir
+    join sync.staged_events as leaver
+      on leaver.batch_id = heir.batch_id and leaver.place = heir.heir_of
+    join sync.meeting_keys as known
+      on known.organization_id = (p_batch).organization_id
+      and known.key = any (array(
+        select inheriting.key from sync.staged_events as inheriting
+        where inheriting.batch_id = (p_batch).id and inheriting.heir_of is not null
+      ))
+      and known.key = heir.key
+    where heir.batch_id = (p_batch).id and heir.heir_of is not null
+      and known.meeting_id <> leaver.meeting_id
+  )
+
   update sync.staged_events as heir
   set heir_of = null
-  from sync.staged_events as leaver
-  cross join sync.meeting_keys as known
-  where heir.batch_id = (p_batch).id and heir.heir_of is not null
-    and leaver.batch_id = heir.batch_id and leaver.place = heir.heir_of
-    and known.organization_id = (p_batch).organization_id and known.key = heir.key
-    and known.key = any (array(
-      select inheriting.key from sync.staged_events as inheriting
-      where inheriting.batch_id = (p_batch).id and inheriting.heir_of is not null
-    ))
-    and known.meeting_id <> leaver.meeting_id
-    and sync.lives_elsewhere(p_batch, known.meeting_id, heir.event_id)
-    and sync.lives_elsewhere(p_batch, leaver.meeting_id, leaver.event_id);
+  from doubtful
+  where heir.batch_id = (p_batch).id and heir.place = doubtful.place
+    and sync.lives_elsewhere(p_batch, doubtful.theirs, doubtful.event_id)
+    and sync.lives_elsewhere(p_batch, doubtful.inherited, doubtful.left_event_id)
+    -- It is not gone, but goes on as another of these.
+    and not exists (
+      select 1
+      from sync.meeting_keys as own
+      join sync.staged_events as bearing on bearing.key = own.key
+      where own.meeting_id = doubtful.inherited
+        and bearing.batch_id = (p_batch).id and bearing.status <> 'cancelled'
+    );
   if not found then
     return;
   end if;
@@ -306,10 +326,11 @@ begin
       select heir.heir_of from sync.staged_events as heir
       where heir.batch_id = (p_batch).id and heir.heir_of is not null
     );
+  perform sync.keep_unread(p_batch);
 end;
 $$;
 comment on function sync.part_strangers(sync.batch) is
-'Parts leavers and heirs that another calendar of the organization has as two living meetings.';
+'Parts leavers and heirs that are two living meetings for other calendars of the organization.';
 
 -- What the pairs mean. A leaver that was told (an EXDATE) keeps its row; of the others the heir
 -- takes the row too, under its own id, unless the mirror has a row of that id.

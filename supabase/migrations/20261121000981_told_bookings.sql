@@ -6,7 +6,8 @@
 -- only the times by which they are weighed against other words:
 --
 --   version, as_of   the latest: of those who tell the same, only the last can be right
---   first_as_of      the earliest: who was told first with a weak key is meant by it
+--   first_as_of      the earliest: who was told first with a weak key is meant by it, and who
+--                    was told later than a mark of the slot is not
 --   no_shows         the latest mark of each address
 --
 -- Nothing that is dropped so could ever be the highest of anything again.

@@ -33,7 +33,6 @@ create type sync.spoken_booking as (
   source text,
   version text,
   as_of timestamptz,
-  first_as_of timestamptz,
   provider_id text,
   slot_id text,
   seat_id text,
@@ -43,10 +42,11 @@ create type sync.spoken_booking as (
   state smallint,
   phase smallint,
   no_shows jsonb,
-  told bigint
+  told bigint,
+  taken_at timestamptz
 );
 comment on type sync.spoken_booking is
-'A row of sync.told_bookings as it counts for one key; state and phase by rank.';
+'A row of sync.told_bookings as it counts for one key; state and phase by rank. taken_at: of what speaks for a whole slot, since when this seat of it is taken.';
 
 create type sync.chained_key as (chain integer, key text, depth integer);
 comment on type sync.chained_key is
@@ -105,20 +105,7 @@ begin
 end;
 $$;
 comment on function sync.reach_bookings(uuid, text[]) is
-'Names that hang together with these keys: by chains, weak keys and slots, in any number of steps.';
-
-create function sync.marks_since(p_taken_at timestamptz, p_marks jsonb)
-returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  select coalesce(jsonb_agg(told.mark), '[]')
-  from jsonb_array_elements(p_marks) as told (mark)
-  where (told.mark ->> 'at')::timestamptz >= p_taken_at
-$$;
-comment on function sync.marks_since(timestamptz, jsonb) is
-'Of no-show marks those that can be of whoever took a seat then: they name addresses, not seats.';
+'Names that hang together with these keys: by chains, weak keys, slots and ids of seats, in any number of steps.';
 
 create function sync.speak_bookings(p_organization_id uuid, p_names text[])
 returns setof sync.spoken_booking
@@ -155,7 +142,6 @@ begin
       told.source,
       told.version,
       told.as_of,
-      told.first_as_of,
       told.provider_id,
       told.slot_id,
       told.seat_id,
@@ -165,7 +151,8 @@ begin
       array_position(array['pending', 'accepted', 'rejected', 'cancelled'], told.state)::smallint as state,
       array_position(array['started', 'ended'], told.phase)::smallint as phase,
       told.no_shows,
-      told.told
+      told.told,
+      null::timestamptz as taken_at
     from told
     left join first_seat as meant on meant.weak_key = told.key
     -- Of somebody who sat there twice no link says which time: it is of both.
@@ -173,19 +160,18 @@ begin
     left join seat_of as newer on newer.weak_key = told.superseded_by
   ),
 
-  -- taken_at: when it was told first, or moved to since. Fetches bring marks of their own.
+  -- A seat is taken when it is told first, or when it is moved there since.
   seat as (
     select
-      resolved.slot_id, resolved.key,
+      told.slot_id, coalesce(meant.key, told.key) as key,
       greatest(
-        min(resolved.first_as_of) filter (where resolved.source = 'delivery'),
-        max(resolved.as_of) filter (
-          where resolved.source = 'delivery' and resolved.supersedes is not null
-        )
+        min(told.first_as_of),
+        max(told.as_of) filter (where told.source = 'delivery' and told.supersedes is not null)
       ) as taken_at
-    from resolved
-    where resolved.slot_id is not null and not resolved.whole_slot
-    group by resolved.slot_id, resolved.key
+    from told
+    left join first_seat as meant on meant.weak_key = told.key
+    where told.slot_id is not null and not told.whole_slot
+    group by told.slot_id, coalesce(meant.key, told.key)
   ),
 
   -- Who else is in it, may not be asked for.
@@ -203,13 +189,8 @@ begin
   union all
   select
     seat.key, slot.told_key, slot.digest, slot.connection_id, slot.source, slot.version,
-    slot.as_of, slot.first_as_of, slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot,
-    null, null, slot.state, slot.phase,
-    case
-      when slot.no_shows = '[]' or seat.taken_at is null then slot.no_shows
-      else sync.marks_since(seat.taken_at, slot.no_shows)
-    end,
-    slot.told
+    slot.as_of, slot.provider_id, slot.slot_id, slot.seat_id, slot.whole_slot, null, null,
+    slot.state, slot.phase, slot.no_shows, slot.told, seat.taken_at
   from resolved as slot
   join seat on seat.slot_id = slot.key
   where slot.whole_slot;
@@ -233,10 +214,15 @@ begin
       spoken.key,
       coalesce(max(spoken.state), 1) < 3 as is_alive,
       bool_or(spoken.slot_id is not null) as is_seat,
-      coalesce(
-        min(spoken.first_as_of) filter (where spoken.source = 'delivery' and not spoken.whole_slot),
-        min(spoken.first_as_of) filter (where not spoken.whole_slot)
-      ) as first_as_of
+      -- When somebody sat there for certain: whoever is told of a seat's state, is told where it is.
+      case when bool_or(spoken.seat_id is not null) then
+        max(spoken.as_of) filter (
+          where spoken.source = 'delivery' and spoken.state is not null and not spoken.whole_slot
+        )
+      end as met_at,
+      case when bool_or(spoken.seat_id is not null) then
+        max(spoken.as_of) filter (where spoken.state is not null and not spoken.whole_slot)
+      end as read_at
     from unnest(p_spoken) as spoken
     group by spoken.key
   ),
@@ -317,8 +303,9 @@ begin
     where step.old in (
       select late.old
       from step as late
-      join arrival on arrival.key = late.old
-      where late.at <= arrival.at
+      join seen on seen.key = late.old
+      left join arrival on arrival.key = late.old
+      where late.at <= greatest(arrival.at, seen.met_at)
     )
     union
     select doubted.key, step.new
@@ -329,15 +316,20 @@ begin
   past as (
     select step.old as key
     from step
+    join seen on seen.key = step.old
     left join arrival on arrival.key = step.old
     left join doubted on doubted.key = step.old and doubted.met = step.old
-    where doubted.key is null or step.at > arrival.at
+    where case
+      when doubted.key is null then step.at >= coalesce(seen.met_at, '-infinity')
+      else step.at > greatest(arrival.at, seen.met_at)
+    end
   ),
 
   named as materialized (
     select
       seen.key, seen.is_alive, arrival.at,
-      case when seen.is_seat then coalesce(arrival.at, seen.first_as_of) end as seated_at,
+      case when seen.is_seat then coalesce(greatest(arrival.at, seen.met_at), seen.read_at) end
+        as seated_at,
       seen.key in (select past.key from past) as is_past,
       dense_rank() over (order by coalesce(tied.name, seen.key))::integer as chain
     from seen
@@ -431,7 +423,7 @@ begin
 end;
 $$;
 comment on function sync.chain_bookings(uuid, sync.spoken_booking[]) is
-'Which keys are one booking, and in which order: by what supersedes what, over keys that nothing was told of too; what supersedes each other, by when that was told.';
+'Which keys are one booking, and in which order: by what supersedes what, over keys that nothing was told of too, and which bear one seat''s id; what supersedes each other, by when that was told.';
 
 create function sync.choose_fields(
   p_organization_id uuid, p_spoken sync.spoken_booking[], p_keys sync.chained_key[]
@@ -627,6 +619,8 @@ begin
     where said.is_current and said.no_shows <> '[]'
       and lower(coalesce(mark.made ->> 'email', chosen.fields ->> 'attendee_email', ''))
       = lower(coalesce(chosen.fields ->> 'attendee_email', ''))
+      -- It names no seat: who sat down since is not meant.
+      and (said.taken_at is null or (mark.made ->> 'at')::timestamptz >= said.taken_at)
     order by
       said.chain, (mark.made ->> 'at')::timestamptz desc, (mark.made -> 'marked')::boolean desc
   )
@@ -649,14 +643,12 @@ comment on function sync.join_bookings(uuid, text[]) is
 'What all that the accounts of a connection''s organization were told adds up to, for each booking that one of these keys (as told) belongs to or touches; of what is not asked for, some may come too.';
 
 revoke all on function sync.reach_bookings(uuid, text[]) from public;
-revoke all on function sync.marks_since(timestamptz, jsonb) from public;
 revoke all on function sync.speak_bookings(uuid, text[]) from public;
 revoke all on function sync.chain_bookings(uuid, sync.spoken_booking[]) from public;
 revoke all on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])
 from public;
 revoke all on function sync.join_bookings(uuid, text[]) from public;
 grant execute on function sync.reach_bookings(uuid, text[]) to sync_engine;
-grant execute on function sync.marks_since(timestamptz, jsonb) to sync_engine;
 grant execute on function sync.speak_bookings(uuid, text[]) to sync_engine;
 grant execute on function sync.chain_bookings(uuid, sync.spoken_booking[]) to sync_engine;
 grant execute on function sync.choose_fields(uuid, sync.spoken_booking[], sync.chained_key[])

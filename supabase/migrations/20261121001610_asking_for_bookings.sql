@@ -119,6 +119,13 @@ stable
 security definer -- as begin_ingest
 set search_path = ''
 as $$
+declare
+  v_organization_id uuid := (
+    select connection.organization_id from public.calendar_connections as connection
+    where connection.id = p_connection_id
+  );
+  -- An answer may be older than what was delivered just now.
+  v_settled_before timestamptz := sync.clock() - interval '10 minutes';
 begin
   return (
     with listed as materialized (
@@ -128,41 +135,48 @@ begin
       where seat.seat_id is not null
     ),
 
-    known as materialized (
+    calendar as materialized (
+      select calendar.id
+      from public.calendars as calendar
+      where calendar.kind = 'bookings' and calendar.organization_id = v_organization_id
+    ),
+
+    -- Wherever they were, and however long ago.
+    moved as (
+      select distinct listed.*, event.provider_event_id as supersedes
+      from listed
+      join sync.told_bookings as told
+        on told.organization_id = v_organization_id and told.seat_id = listed.seat_id
+        and told.key <> listed.key
+      join public.calendar_events as event
+        on event.calendar_id in (select calendar.id from calendar)
+        and event.provider_event_id = told.key
+      where event.scope = 'in' and event.provider_updated_at < v_settled_before
+    ),
+
+    gone as (
       select
         event.provider_event_id as key, event.series_provider_id as slot_id,
-        event.raw #>> '{metadata,booking,seat_id}' as seat_id,
-        event.status <> 'cancelled' as is_alive
+        event.raw #>> '{metadata,booking,seat_id}' as seat_id
       from public.calendar_events as event
-      join public.calendars as calendar on calendar.id = event.calendar_id
-      where calendar.kind = 'bookings' and calendar.organization_id = (
-        select connection.organization_id from public.calendar_connections as connection
-        where connection.id = p_connection_id
-      )
-        and event.series_provider_id is not null and event.scope = 'in'
-        and event.ends_at > sync.clock()
-        -- An answer may be older than what was delivered just now.
-        and event.provider_updated_at < sync.clock() - interval '10 minutes'
+      where event.calendar_id = any (array(select calendar.id from calendar))
+        and event.series_provider_id = any (array(select listed.slot_id from listed))
+        and event.scope = 'in' and event.status <> 'cancelled' and event.ends_at > sync.clock()
+        and event.provider_updated_at < v_settled_before
+        and not exists (
+          select 1 from listed
+          where event.provider_event_id in (listed.key, listed.weak_key)
+        )
     ),
 
     changed as (
       select
-        jsonb_build_object('supersedes', known.key) as news, listed.key, listed.slot_id,
-        listed.seat_id
-      from listed
-      join known on known.seat_id = listed.seat_id and known.key <> listed.key
+        jsonb_build_object('supersedes', moved.supersedes) as news, moved.key, moved.slot_id,
+        moved.seat_id
+      from moved
       union all
-      select jsonb_build_object('state', 'cancelled'), known.key, known.slot_id, known.seat_id
-      from known
-      where known.is_alive and known.slot_id in (select listed.slot_id from listed)
-        and not exists (
-          select 1 from listed where known.key in (listed.key, listed.weak_key)
-        )
-        and not exists (
-          select 1 from known as elsewhere
-          where elsewhere.seat_id = known.seat_id and elsewhere.key <> known.key
-            and elsewhere.is_alive
-        )
+      select jsonb_build_object('state', 'cancelled'), gone.key, gone.slot_id, gone.seat_id
+      from gone
     )
 
     select coalesce(jsonb_agg(changed.news || jsonb_build_object(

@@ -188,6 +188,23 @@ def seat_with_moves_unheard_of() -> list[str]:
     return [*told, life.cancel_seat(4, MIRA, "s1")]
 
 
+def seat_back_unheard_of() -> list[str]:
+    """Whoever cancels a seat sits there."""
+    life = CalcomClass()
+    told = [life.sit(2, MIRA, "s1"), life.move_seat(2, 3, MIRA, "s1")]
+    life.move_seat(3, 2, MIRA, "s1")
+    return [*told, life.cancel_seat(2, MIRA, "s1")]
+
+
+def seat_all_around_unheard_of() -> list[str]:
+    life = CalcomClass()
+    told = [life.sit(1, MIRA, "s1")]
+    life.move_seat(1, 2, MIRA, "s1")
+    told.append(life.move_seat(2, 3, MIRA, "s1"))
+    life.move_seat(3, 1, MIRA, "s1")
+    return [*told, life.cancel_seat(1, MIRA, "s1")]
+
+
 def class_moved() -> list[str]:
     """The host moves all; then one of them cancels."""
     life = CalcomClass()
@@ -287,6 +304,10 @@ LIVES = {
         "cancelled",
         4,
         ((IVO, 1, "confirmed"),),
+    ),
+    "seat, back unheard of": Life("calcom", seat_back_unheard_of(), "cancelled", 2),
+    "seat, all around unheard of": Life(
+        "calcom", seat_all_around_unheard_of(), "cancelled", 1
     ),
     "seat, missed, there and back": Life(
         "calcom", seat_missed_there_and_back(), "confirmed", 1

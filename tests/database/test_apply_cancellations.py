@@ -153,6 +153,26 @@ async def test_a_series_that_a_guest_has_already_is_not_the_rest_of_one_that_is_
     }
 
 
+async def test_moves_heard_at_once_cancel_nothing_that_lives_beyond_the_window(
+    calendar: Calendar, database: Connection, worker: Connection
+) -> None:
+    bobs = await colleague_of(calendar, database, worker)
+    monday = weekly(coming(2), 4)
+    tuesday = [day + timedelta(days=1) for day in monday]
+    a_week_earlier = [tuesday[0] - timedelta(days=7), *tuesday]
+    end = {
+        "window_end": monday[-1] + timedelta(hours=12),
+        "read_until": monday[-1] + timedelta(days=7),
+    }
+    await calendar.apply_series(expand("s", monday), **end)
+    for starts in (monday, tuesday, a_week_earlier):
+        await bobs.apply_series(expand("s", starts, is_organizer=False))
+
+    await calendar.apply_series(expand("s", a_week_earlier), **end)
+
+    assert {one["status"] for one in await meetings(database)} == {"confirmed"}
+
+
 async def test_other_organizations_have_meetings_of_their_own(
     calendar: Calendar, database: Connection, worker: Connection
 ) -> None:

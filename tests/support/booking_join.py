@@ -59,7 +59,7 @@ def join(bookings: Iterable[Booking]) -> list[Joined]:
         if booking.key in meant and not booking.whole_slot:
             weak[meant[booking.key]].add(booking.key)
     links = links_of(told)
-    way = Way.along(links, set(by_key))
+    way = Way.along(links, set(by_key), _met_at(by_key))
     chains = _chains(set(by_key), [*_ties(links), *_same_seats(told)])
     found = [_joined(keys, by_key, way, weak) for keys in chains]
     return sorted(found, key=lambda one: one.current)
@@ -165,10 +165,13 @@ def _spread(bookings: list[Booking]) -> list[Booking]:
 
 def _taken_at(seat: list[Booking]) -> datetime:
     """Return since when somebody sits there: told first, or moved there since."""
-    delivered = [booking for booking in seat if booking.source == "delivery"]
-    told = [booking.as_of or EARLY for booking in delivered]
-    moved = [booking.as_of or EARLY for booking in delivered if booking.supersedes]
-    return max(min(told, default=EARLY), max(moved, default=EARLY))
+    told = [booking.as_of or EARLY for booking in seat]
+    moved = [
+        booking.as_of or EARLY
+        for booking in seat
+        if booking.source == "delivery" and booking.supersedes
+    ]
+    return max(min(told), max(moved, default=EARLY))
 
 
 def _marks_since(taken_at: datetime, marks: list[NoShow]) -> list[NoShow]:
@@ -230,7 +233,7 @@ def _current(keys: set[str], by_key: dict[str, list[Booking]], way: Way) -> str:
     def rank(key: str) -> tuple[object, ...]:
         return (
             sequences.get(key, 0),
-            _seated_since(by_key[key], way.arrival(key)),
+            _seated_at(key, by_key[key], way),
             _is_alive(by_key[key]),
             way.arrival(key),
             key,
@@ -239,17 +242,29 @@ def _current(keys: set[str], by_key: dict[str, list[Booking]], way: Way) -> str:
     return max(heads, key=rank)
 
 
-def _seated_since(
-    bookings: list[Booking], arrival: tuple[bool, datetime]
-) -> tuple[bool, datetime]:
-    """Return when a seat was come to; told first, if no link says so."""
-    if not any(booking.slot_id for booking in bookings):
+def _met_at(by_key: dict[str, list[Booking]]) -> dict[str, datetime]:
+    """Return when deliveries last spoke of seats: somebody sat there then."""
+    met = {
+        key: [b.as_of or EARLY for b in _spoken_of(told) if b.source == "delivery"]
+        for key, told in by_key.items()
+    }
+    return {key: max(times) for key, times in met.items() if times}
+
+
+def _seated_at(key: str, told: list[Booking], way: Way) -> tuple[bool, datetime]:
+    """Return when a seat was come to or met; if nobody says so, read."""
+    if not any(booking.slot_id for booking in told):
         return False, EARLY
-    own = [booking for booking in bookings if not booking.whole_slot]
-    delivered = [booking for booking in own if booking.source == "delivery"]
-    first = [booking.as_of or EARLY for booking in delivered or own]
-    is_tied, at = arrival
-    return (True, at) if is_tied else (bool(first), min(first, default=EARLY))
+    times = [moves[key] for moves in (way.arrivals, way.met) if key in moves]
+    times = times or [booking.as_of or EARLY for booking in _spoken_of(told)]
+    return bool(times), max(times, default=EARLY)
+
+
+def _spoken_of(told: list[Booking]) -> list[Booking]:
+    """Return those who tell how a seat is, if it is one that is known by its id."""
+    if not any(booking.seat_id for booking in told):
+        return []
+    return [booking for booking in told if booking.state and not booking.whole_slot]
 
 
 def _sequences(heads: dict[str, list[Booking]]) -> dict[str, int]:

@@ -18,15 +18,16 @@ class Way:
 
     after: Moves
     arrivals: dict[str, datetime]
+    met: dict[str, datetime]
 
     @classmethod
-    def along(cls, links: Moves, keys: set[str]) -> Self:
-        """Follow links between keys that something was told of."""
+    def along(cls, links: Moves, keys: set[str], met: dict[str, datetime]) -> Self:
+        """Follow links between keys that something was told of, seats met last then."""
         arrivals = {
             key: max(moves[key] for moves in links.values() if key in moves)
             for key in set().union(*links.values())
         }
-        return cls(_successions(keys, links), arrivals)
+        return cls(_successions(keys, links), arrivals, met)
 
     def arrival(self, key: str) -> tuple[bool, datetime]:
         return key in self.arrivals, self.arrivals.get(key, EARLY)
@@ -34,9 +35,10 @@ class Way:
     def is_past(self, key: str) -> bool:
         """Tell whether it was left, and not come back to since."""
         left = self.after[key].values()
+        met = self.met.get(key, EARLY)
         if not self._leads_back(key):
-            return bool(left)
-        return any(at > self.arrivals[key] for at in left)
+            return any(at >= met for at in left)
+        return any(at > max(self.arrivals[key], met) for at in left)
 
     def _leads_back(self, key: str) -> bool:
         met: set[str] = set()

@@ -537,6 +537,62 @@ async def test_who_cancelled_unheard_is_not_left_behind_by_the_last_who_goes(
     ]
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_a_seat_whose_lost_move_is_found_when_its_old_time_is_over_is_shown(
+    calcom: IngestWorld, *, is_alone: bool
+) -> None:
+    world = calcom
+    await world.begin()
+    kind = world.account.event_type("Class", seats=4)
+    world.account.book(kind, at(5), email="lena@example.com", name="Lena Berg")
+    await world.delivered()
+    await world.advance(minutes=20)
+    mira, *_ = (
+        world.account.book(kind, at(3), **who)
+        for who in ([MIRA] if is_alone else [MIRA, IVO])
+    )
+    await world.delivered()
+    await days_pass(world, 2)
+    await world.advance(minutes=(at(3) - world.clock.now()) / timedelta(minutes=1) - 60)
+    await world.work("ingest")
+    world.twin.switchboard.drop_pushes(times=None)
+    mira.reschedule(at(5))
+    await world.twin.outbox.drain()
+    await days_pass(world, 1)
+
+    assert [shown for shown in await world.shown() if shown[0] == MIRA["name"]] == [
+        (MIRA["name"], at(5), "confirmed")
+    ]
+
+
+async def test_why_the_last_of_a_class_cancelled_is_told_of_nobody_else(
+    calcom: IngestWorld,
+) -> None:
+    world = calcom
+    await world.begin()
+    _, (mira, ivo) = await in_a_class(world, IVO)
+    world.twin.switchboard.clear()
+    mira.cancel(reason="Holidays")
+    await world.delivered()
+    await world.advance(minutes=20)
+    await world.work("ingest")
+    ivo.cancel(reason="A private matter of Ivo's")
+    await world.delivered()
+    await days_pass(world, 1)
+
+    told = await world.database.fetch(
+        """
+        select attendee_name as name,
+          metadata #>> '{booking,cancellation,reason}' as reason
+        from public.meetings
+        """
+    )
+    assert {row["name"]: row["reason"] for row in told} == {
+        MIRA["name"]: "Holidays",
+        IVO["name"]: "A private matter of Ivo's",
+    }
+
+
 async def test_a_seat_that_the_api_does_not_show_yet_is_not_cancelled(
     calcom: IngestWorld,
 ) -> None:
