@@ -154,6 +154,20 @@ async def test_a_retimed_series_comes_with_new_occurrence_ids(
     assert ids(items, removed=True) == []
 
 
+async def test_a_series_that_becomes_single_shows_nothing_of_its_occurrences(
+    graph: Graph, agenda: Calendar
+) -> None:
+    series = agenda.add("Kurs", berlin(23, 9), recurrence="FREQ=DAILY;COUNT=3")
+    _, link = await graph.delta()
+    agenda.rename_occurrence(series, berlin(24, 9), "Review")
+    agenda.change(series, recurrence=None)
+
+    items, _ = await graph.delta(link)
+    assert [(one["id"], one["type"]) for one in items] == [
+        (series.id, "singleInstance")
+    ]
+
+
 async def test_a_series_that_goes_is_one_tombstone(
     graph: Graph, agenda: Calendar
 ) -> None:

@@ -26,6 +26,8 @@ def reschedule(
         return
     record.former.append((version, record.generation, was))
     if record.series is None:
+        for exception in record.exceptions.values():
+            exception.gone = True
         record.exceptions.clear()
         record.deleted.clear()
         return
