@@ -26,15 +26,11 @@ def reschedule(
         return
     record.former.append((version, record.generation, was))
     if record.series is None:
-        for exception in record.exceptions.values():
-            exception.gone = True
-        record.exceptions.clear()
+        _end(record, [*record.exceptions])
         record.deleted.clear()
         return
     if _timing(was) == _timing(record.series):
-        gone = [one for one in record.exceptions if not record.series.has(one)]
-        for original in gone:
-            record.exceptions.pop(original).gone = True
+        _end(record, [one for one in record.exceptions if not record.series.has(one)])
         return
     record.generation += 1
     exceptions, record.exceptions = record.exceptions, {}
@@ -52,6 +48,11 @@ def reschedule(
         new = _same_day(record.series, original) if keep else None
         if new is not None:
             record.deleted[new] = version
+
+
+def _end(record: EventRecord, originals: list[When]) -> None:
+    for original in originals:
+        record.exceptions.pop(original).gone = True
 
 
 def _later(start: When, exception: EventRecord) -> When:
