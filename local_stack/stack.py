@@ -31,7 +31,7 @@ from local_stack.supabase import (
     Supabase,
     given_supabase,
 )
-from local_stack.together import in_thread, together
+from local_stack.together import in_thread
 from local_stack.twin_file import TwinFile
 from local_stack.twins.all_four import Twins
 from providers.model import Provider
@@ -174,18 +174,16 @@ class Stack:
         """Run the receiver and the worker; return the facts with the port it got."""
         receiver, worker = self._programs_for(facts)
         try:
-            await together(
-                self._run(receiver, lambda: _answers(receiver, facts), guard),
-                self._run(worker, lambda: _says(worker, "listener.hearing"), guard),
-            )
+            await self._run(receiver, lambda: _answers(receiver, facts), guard)
         except StackError:
             if not receiver.said(PORT_TAKEN):
                 raise
-            # Somebody was faster: the worker has to know another one, too.
-            await worker.stop()
+            # Somebody was faster.
             return await self._run_programs(
                 facts.with_api(_api_url(free_port())), guard
             )
+        # Not before: the channels that it makes name the receiver's address for good.
+        await self._run(worker, lambda: _says(worker, "listener.hearing"), guard)
         self._programs += [receiver, worker]
         return facts
 

@@ -121,7 +121,7 @@ def _whole(
 
 
 def _slot_of(whole: Booking) -> Booking:
-    """Tell how it stands with all seats; what else the answer has is of those in it."""
+    """Tell how it stands with all seats; of whom is in it, nothing."""
     return Booking(
         provider=whole.provider,
         key=whole.key,
@@ -132,6 +132,7 @@ def _slot_of(whole: Booking) -> Booking:
         slot_id=whole.key,
         whole_slot=True,
         state=whole.state,
+        calendar_references=whole.calendar_references,
         raw=whole.raw,
     )
 

@@ -215,9 +215,9 @@ async def test_an_occurrence_with_seats_is_no_meeting(
     seats = [
         replace(
             one,
-            key=f"{one.key}#{who}",
+            key=f"{one.key}#{one.key}-{who}",
             slot_id=one.key,
-            seat_id=who,
+            seat_id=f"{one.key}-{who}",
             seats=Seats(limit=3),
             attendee_email=f"{who}@example.com",
         )
