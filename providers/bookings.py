@@ -18,13 +18,14 @@ number they come, key by key:
              as the key that nothing known supersedes. What bears one `seat_id` is one
              chain, too. Seats may be moved back: a key on a way that leads back to it
              is past only if it was left later than it was come to, by the `as_of` of
-             links; and none is past of which a delivery told a state after that. Of
-             several that are not past: the one whose least `sequence` is the highest,
-             where all tell one and have one `ical_uid`; then the seat that was come
-             to, or delivered of, or else fetched, last; then one that is not cancelled
-             or rejected; then the one come to last; then the greatest. Whatever it
-             does not tell, but for a cancellation, it has from the key that it
-             supersedes, of several from the one come to last
+             links. Nor is a seat past of which a delivery told a state after it was
+             left: somebody sits there again. Of several that are not past: the one
+             whose least `sequence` is the highest, where all tell one and have one
+             `ical_uid`; then the seat that somebody came to last, or that a delivery
+             told of last; a fetch says so only where neither does; then one that is
+             not cancelled or rejected; then the one come to last; then the greatest.
+             Whatever it does not tell, but for a cancellation, it has from the key
+             that it supersedes, of several from the one come to last
 * the slot   what speaks for a whole slot counts for each of its seats, but for its
              links; while none is known, for nobody if it tells its `slot_id`, else
              for its own key
