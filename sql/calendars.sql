@@ -21,9 +21,13 @@ from sync.doubtful_events(:calendar_id, :asked_from) as doubtful (event_id);
 select *
 from sync.known_events(:calendar_id, :ids);
 
--- name: known_members
+-- name: known_exceptions
+select known.event_id
+from sync.known_exceptions(:calendar_id, :series, :since) as known (event_id);
+
+-- name: known_occurrences
 select *
-from sync.known_members(:calendar_id, :series, :since, :until);
+from sync.known_occurrences(:calendar_id, :series, :since, :until);
 
 -- name: unmet_events
 select *

@@ -29,7 +29,8 @@ SLIPPED = 3
 class Doubts:
     """Notes what pages leave open, and finds it out.
 
-    What comes of it: `events`, and in `touched` the series to be expanded again.
+    What comes of it: `events`, in `touched` the series to be expanded again, and in
+    `single` what is none, or none any more.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class Doubts:
         self._met: set[str] = set()
         self._vanished: dict[str, None] = {}
         self._gone: set[str] = set()
-        self._single: set[str] = set()  # no series, whatever they were
         self._occurrences: list[str] = []  # that vanished
+        self.single: set[str] = set()  # no series, whatever they were
         self.touched: dict[str, None] = {}
         self.events: list[Event] = []
 
@@ -61,7 +62,7 @@ class Doubts:
         self._met.update(item.provider_event_id for item in page.items)
         self._vanished |= dict.fromkeys(page.vanished)
         self.touched |= dict.fromkeys(page.touched_series)
-        self._single |= self._met - self.touched.keys()
+        self.single |= self._met - self.touched.keys()
 
     def lose(self, event_id: str) -> None:
         """Take down that an event, or a series with all that it has, is gone."""
@@ -96,7 +97,27 @@ class Doubts:
             if series not in known and series not in self._met:
                 await self._find(series, "series")
 
-    async def settle_members(
+    async def settle_exceptions(
+        self, series: Sequence[str], told: Iterable[Event], since: datetime
+    ) -> None:
+        """Find out about exceptions that an expansion of some series lacks.
+
+        They may be out of the window.
+        """
+        if not series:
+            return
+        answer = queries.calendars.known_exceptions(
+            self._pool, calendar_id=self._calendar_id, series=series, since=since
+        )
+        known = [row["event_id"] async for row in answer]
+        seen = self._seen(told)
+        for place, event_id in enumerate(one for one in known if one not in seen):
+            if place >= READ_BY_ID:
+                self.lose(event_id)
+            else:
+                await self._find(event_id, "exception")
+
+    async def settle_occurrences(
         self,
         series: Sequence[str],
         told: Iterable[Event],
@@ -104,30 +125,29 @@ class Doubts:
         *,
         in_parts: bool,
     ) -> None:
-        """Find out about what an expansion of some series lacks.
+        """Find out about occurrences that an expansion of some series lacks.
 
-        Exceptions may be out of the window, and occurrences have become such exceptions
-        when it was said that they vanished. What has become a single event has none.
+        One of which it was said that it vanished may have become an exception out of
+        the window. The others that are gone left with the expansion: somebody may
+        inherit from them.
         """
-        if not series and not self._single:
+        seen = self._seen(told)
+        for event_id in [one for one in self._occurrences if one not in seen]:
+            await self._find(event_id, "occurrence")
+        if not (in_parts and series):
             return
-        seen = {event.provider_event_id for event in [*told, *self.events]}
-        answer = queries.calendars.known_members(
+        answer = queries.calendars.known_occurrences(
             self._pool,
             calendar_id=self._calendar_id,
-            series=[*series, *self._single],
+            series=series,
             since=window[0],
             until=window[1],
         )
-        lacking = [row async for row in answer if row["event_id"] not in seen]
-        for row in lacking:
-            if row["role"] == "exception":
-                await self._find(row["event_id"], "exception")
-        # Those that are gone left with the expansion: somebody may inherit from them.
-        for event_id in [one for one in self._occurrences if one not in seen]:
-            await self._find(event_id, "occurrence")
-        if in_parts:
-            await self._reread([row for row in lacking if row["role"] == "occurrence"])
+        await self._reread([row async for row in answer if row["event_id"] not in seen])
+
+    def _seen(self, told: Iterable[Event]) -> set[str]:
+        events = [*told, *self.events]
+        return self._met | {event.provider_event_id for event in events}
 
     async def _reread(self, lacking: list[asyncpg.Record]) -> None:
         """Look whether occurrences are gone, or slipped through between two pages."""
@@ -141,7 +161,7 @@ class Doubts:
 
     async def _settle(self, row: asyncpg.Record) -> None:
         series = row["series_id"]
-        if series in self._gone or series in self._single:
+        if series in self._gone or series in self.single:
             return  # what was its, goes with it
         if row["role"] == "occurrence":
             self._occurrences.append(row["event_id"])
@@ -163,5 +183,5 @@ class Doubts:
         if (differing[0].role if differing else role) == "series":
             self.touched[event_id] = None
         else:
-            self._single.add(event_id)
+            self.single.add(event_id)
             self.touched.pop(event_id, None)

@@ -95,11 +95,7 @@ class Round:
             if event.role == "series" and event.status != "cancelled"
         )
         series, expansions = await self._expand([*(changed | self._doubts.touched)])
-        if self._looks_through_window:
-            told = [*expansions, *self._kept]
-            await self._doubts.settle_members(
-                series, told, self._beyond, in_parts=self._in_parts
-            )
+        await self._settle_members(series, [*expansions, *self._kept])
         for strip in self._strips:
             await self._read_along(strip, set(series))
         events = [*expansions, *self._kept, *self._doubts.events]
@@ -130,6 +126,19 @@ class Round:
                 self._kept.append(Event.vanished(event_id))
                 continue
             self._kept += await self._differing([item])
+
+    async def _settle_members(self, series: list[str], told: list[Event]) -> None:
+        """Ask for what the expansions of some series lack and may have elsewhere."""
+        since = self._window[0]
+        if self._looks_through_window:
+            # What has become a single event has no exceptions.
+            of = [*series, *self._doubts.single]
+            await self._doubts.settle_exceptions(of, told, since)
+            await self._doubts.settle_occurrences(
+                series, told, self._beyond, in_parts=self._in_parts
+            )
+        elif not self._full:  # it has asked for them
+            await self._doubts.settle_exceptions(series, told, since)
 
     async def _expand(self, changed: list[str]) -> tuple[list[str], list[Event]]:
         """Read what series have in the window; which were read whole, and the events.

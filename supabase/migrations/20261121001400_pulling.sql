@@ -144,26 +144,45 @@ comment on function sync.known_events(uuid, text[]) is
 revoke all on function sync.known_events(uuid, text[]) from public;
 grant execute on function sync.known_events(uuid, text[]) to sync_worker;
 
-create function sync.known_members(
-  p_calendar_id uuid, p_series text[], p_from timestamptz, p_until timestamptz
-)
-returns table (event_id text, role text, series_id text)
+create function sync.known_exceptions(p_calendar_id uuid, p_series text[], p_from timestamptz)
+returns setof text
 language sql
 stable
 security definer -- as begin_pull
 set search_path = ''
 as $$
-  select event.provider_event_id, event.role, event.series_provider_id
+  select event.provider_event_id
   from public.calendar_events as event
   where event.calendar_id = p_calendar_id and event.series_provider_id = any (p_series)
-    and event.status <> 'cancelled'
-    and (event.role = 'exception' or (event.ends_at > p_from and event.starts_at < p_until))
+    and event.role = 'exception' and event.status <> 'cancelled'
+    and (event.ends_at > p_from or event.original_start >= p_from)
   order by event.starts_at, event.provider_event_id
 $$;
-comment on function sync.known_members(uuid, text[], timestamptz, timestamptz) is
-'The mirrored occurrences of some series in a window, and their exceptions wherever they are: what an expansion through the window lacks may be gone, or elsewhere.';
-revoke all on function sync.known_members(uuid, text[], timestamptz, timestamptz) from public;
-grant execute on function sync.known_members(uuid, text[], timestamptz, timestamptz)
+comment on function sync.known_exceptions(uuid, text[], timestamptz) is
+'The mirrored exceptions of some series, however far ahead they are: an expansion that lacks one says neither that it is gone nor that it is elsewhere.';
+revoke all on function sync.known_exceptions(uuid, text[], timestamptz) from public;
+grant execute on function sync.known_exceptions(uuid, text[], timestamptz) to sync_worker;
+
+create function sync.known_occurrences(
+  p_calendar_id uuid, p_series text[], p_from timestamptz, p_until timestamptz
+)
+returns table (event_id text, series_id text)
+language sql
+stable
+security definer -- as begin_pull
+set search_path = ''
+as $$
+  select event.provider_event_id, event.series_provider_id
+  from public.calendar_events as event
+  where event.calendar_id = p_calendar_id and event.series_provider_id = any (p_series)
+    and event.role = 'occurrence' and event.status <> 'cancelled'
+    and event.ends_at > p_from and event.starts_at < p_until
+  order by event.starts_at, event.provider_event_id
+$$;
+comment on function sync.known_occurrences(uuid, text[], timestamptz, timestamptz) is
+'The mirrored occurrences of some series in a window: those that an expansion in pages lacks may have slipped through.';
+revoke all on function sync.known_occurrences(uuid, text[], timestamptz, timestamptz) from public;
+grant execute on function sync.known_occurrences(uuid, text[], timestamptz, timestamptz)
 to sync_worker;
 
 create function sync.unmet_events(p_calendar_id uuid, p_from timestamptz, p_until timestamptz)

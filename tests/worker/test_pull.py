@@ -381,6 +381,59 @@ async def test_an_exception_that_went_while_nobody_looked_is_asked_for(
     await assert_mirrors(world.database, calendar_id, calendar)
 
 
+async def test_an_exception_that_its_series_lost_and_nobody_told_is_asked_for(
+    world: World,
+) -> None:
+    world.twin.behaviour.exceptions_on_retime = "reset"
+    calendar = world.account.primary
+    series = calendar.add("Choir", coming(), recurrence="FREQ=WEEKLY;COUNT=6")
+    exception = calendar.move_occurrence(series, coming(2), coming(2, hour=20))
+    calendar_id = await synced(world, calendar)
+
+    calendar.retime_series(series, recurrence="FREQ=DAILY;COUNT=30")
+    calendar.retime_series(series, recurrence="FREQ=WEEKLY;INTERVAL=3;COUNT=3")
+    await world.pull(calendar_id)
+
+    assert world.twin.calls.count("events.get") == 1
+    assert exception.id not in await world.meetings(calendar_id)
+    await assert_mirrors(world.database, calendar_id, calendar)
+
+
+async def test_an_exception_far_ahead_is_kept_when_its_series_changes(
+    world: World,
+) -> None:
+    calendar = world.account.primary
+    series = calendar.add("Choir", coming(), recurrence="FREQ=WEEKLY;COUNT=6")
+    calendar_id = await synced(world, calendar)
+    before = await world.meetings(calendar_id)
+    moved = calendar.move_occurrence(series, coming(2), coming(80))
+    await world.pull(calendar_id)
+
+    calendar.retime_series(series, recurrence="FREQ=WEEKLY;COUNT=5")
+    await world.pull(calendar_id)
+
+    assert world.twin.calls.count("events.get") == 1
+    after = await world.meetings(calendar_id)
+    assert after[moved.id] == before[moved.id]
+
+
+async def test_exceptions_of_long_ago_are_not_asked_for_when_their_series_changes(
+    still_world: World,
+) -> None:
+    world = still_world
+    calendar = world.account.primary
+    series = calendar.add("Choir", coming(), recurrence="FREQ=WEEKLY")
+    calendar.move_occurrence(series, coming(1), coming(1, hour=20))
+    calendar_id = await synced(world, calendar)
+    await world.advance(days=100)
+    await world.pull(calendar_id)
+
+    calendar.retime_series(series, recurrence="FREQ=WEEKLY;COUNT=60")
+    await world.pull(calendar_id)
+
+    assert world.twin.calls.count("events.get") == 0
+
+
 async def test_a_series_of_nothing_but_exceptions_is_not_taken_for_gone(
     world: World,
 ) -> None:
