@@ -79,6 +79,14 @@ where
 order by delivery.received_at
 limit 1;
 
+-- name: is_at_rest$
+-- Whether nobody is at a task, nor will be at once.
+select not exists (
+  select from sync.tasks as task
+  where task.kind = :kind and task.subject_id = :subject_id
+    and (task.lease is not null or task.run_at <= sync.clock())
+);
+
 -- name: run_after^
 select
   started_at,

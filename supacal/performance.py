@@ -1,6 +1,7 @@
 """One change, from the click at a provider to the callback in the frontend."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -44,6 +45,7 @@ class Performance:
         Raises:
             TooLate: a hop did not come.
         """
+        await self._until_at_rest(scene)
         expected = set() if scene.makes_meetings else await self._expected(scene)
         how_many = f" ({len(expected)} meetings)" if len(expected) > 1 else ""
         say(f"{scene.title}{how_many}")
@@ -71,6 +73,18 @@ class Performance:
         took = (heard_at or trail.began) - trail.began
         return Shown(took, is_right=not wrong and not strangers)
 
+    async def _until_at_rest(self, scene: Scene) -> None:
+        """A run that has begun already would take the change along, and show no hop."""
+        await until(
+            f"a worker was done with what came before ({scene.title})",
+            lambda: queries.tour.is_at_rest(
+                self.database,
+                kind=scene.stage.task_kind,
+                subject_id=scene.stage.subject_id,
+            ),
+            within_s=self.patience_s,
+        )
+
     async def _expected(self, scene: Scene) -> set[UUID]:
         """Wait for the meetings that a scene is about."""
         meetings = await until(
@@ -81,16 +95,17 @@ class Performance:
         return set(meetings.values())
 
     async def _wait(self, trail: Trail, expected: set[UUID]) -> datetime | None:
-        """Wait for the end of the way; None if it was not reached in time."""
+        """Wait for the end of the way, when the frontend heard; None if too late."""
         try:
             heard_at = await until(
                 "the frontend",
                 lambda: self.frontend.heard_all(expected, since=trail.began),
                 within_s=self.patience_s,
             )
-            await until("the run", trail.run, within_s=self.patience_s)
         except TooLate:
             return None
+        with suppress(TooLate):  # the hops will tell
+            await until("the run", trail.run, within_s=self.patience_s)
         return heard_at
 
     async def _states(

@@ -5,13 +5,17 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from local_stack.stack import Stack
 from local_stack.state import State
 from runtime.settings import StackSettings, read
+from sql import queries
 from supacal.tour import Tour
+from tests.support.sessions import Connection
 from tests.support.stacks import CHECKOUT, environment, supacal
 
 # What supabase-py says of itself.
@@ -49,6 +53,12 @@ SPEAKS = {
     "Calendly posts the booking": 3,
     "Cal.com posts the booking": 3,
 }
+FORGET_RUNS_OF_BOOKINGS = """
+create function sync.forget_run() returns trigger language plpgsql as
+'begin return null; end';
+create trigger forget_run before insert on sync.runs
+for each row when (new.kind = 'ingest') execute function sync.forget_run();
+"""
 
 
 @pytest.mark.parametrize(
@@ -103,13 +113,18 @@ def test_the_tour_can_be_taken_again_on_what_the_first_one_left(scratch: Path) -
 
 
 @asynccontextmanager
-async def stack(scratch: Path, said: list[str]) -> AsyncIterator[tuple[Stack, Tour]]:
-    """A stack in this process, and an impatient tour of it."""
+async def stack(
+    scratch: Path, said: list[str], *, prepare: str = "select"
+) -> AsyncIterator[tuple[Stack, Tour]]:
+    """A stack in this process, its database prepared, and an impatient tour of it."""
     settings = read(StackSettings, environ={"SUPACAL_SHARED": "/nowhere"})
     with State(scratch / "state") as state:
         started = Stack(state, settings, say=said.append)
         try:
             facts = await started.start()
+            database = await asyncpg.connect(facts.database_url)
+            await database.execute(prepare)
+            await database.close()
             yield started, Tour(started, facts, patience_s=3, first_sync_limit_s=8)
         finally:
             await started.stop()
@@ -136,3 +151,35 @@ async def test_an_api_that_refuses_is_named_and_the_tour_fails(scratch: Path) ->
         )
         assert await tour.walk(said.append) is False
     assert re.search(r"✗ .*watched and read whole; google events\.list: 403", said[-2])
+
+
+async def test_a_hop_that_is_not_seen_is_the_only_one_named(scratch: Path) -> None:
+    said: list[str] = []
+    async with stack(scratch, said, prepare=FORGET_RUNS_OF_BOOKINGS) as (_, tour):
+        assert await tour.walk(said.append) is False
+    assert "✗ not within 3 s: a worker has claimed the task" in said[-2]
+    assert "frontend" not in said[-2]
+
+
+@pytest.mark.parametrize(
+    ("task", "rests"),
+    [
+        ("run_at = sync.clock() + interval '1 minute'", True),
+        ("run_at = sync.clock()", False),
+        (
+            "run_at = sync.clock() + interval '1 minute', lease = gen_random_uuid()",
+            False,
+        ),
+    ],
+)
+async def test_a_scene_waits_until_nobody_is_at_what_came_before(
+    database: Connection, task: str, rests: bool
+) -> None:
+    keys = {"kind": "ingest", "subject_id": uuid4()}
+    await database.execute(
+        "insert into sync.tasks (kind, subject_id, lane, run_at) "
+        "values ($1, $2, 1, sync.clock())",
+        *keys.values(),
+    )
+    await database.execute(f"update sync.tasks set {task}")
+    assert await queries.tour.is_at_rest(database, **keys) is rests

@@ -1,6 +1,6 @@
 """Promises of a pull in time: what was announced, and how its window rolls."""
 
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
 import pytest
@@ -10,7 +10,7 @@ from tests.support.sync import World, assert_mirrors, synced
 
 
 def in_days(days: int, hour: int = 9) -> datetime:
-    day = datetime.now(ZONE).date() + timedelta(days=days)
+    day = datetime.now(UTC).date() + timedelta(days=days)  # windows end with such days
     return datetime(day.year, day.month, day.day, hour, tzinfo=ZONE)
 
 

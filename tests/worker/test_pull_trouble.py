@@ -250,20 +250,12 @@ AN_HOUR: dict[str, Any] = {
     "end": {"dateTime": coming(3, hour=10).isoformat(), "timeZone": "Europe/Berlin"},
 }
 BROKEN: dict[str, dict[str, Any]] = {
-    "no start": {"end": {"dateTime": "2026-12-01T10:00:00+01:00"}},
-    "end before start": {
-        "start": {"dateTime": "2026-12-01T10:00:00+01:00"},
-        "end": {"dateTime": "2026-12-01T09:00:00+01:00"},
-    },
+    "no start": {"end": AN_HOUR["end"]},
+    "end before start": {"start": AN_HOUR["end"], "end": AN_HOUR["start"]},
     "unknown zone": {
-        "start": {"dateTime": "2026-12-01T10:00:00+01:00", "timeZone": "Mars/Base"},
-        "end": {"dateTime": "2026-12-01T11:00:00+01:00", "timeZone": "Mars/Base"},
+        side: {**when, "timeZone": "Mars/Base"} for side, when in AN_HOUR.items()
     },
-    "a title of 1 MB": {
-        "summary": "x" * 1_000_000,
-        "start": {"dateTime": "2026-12-01T10:00:00+01:00"},
-        "end": {"dateTime": "2026-12-01T11:00:00+01:00"},
-    },
+    "a title of 1 MB": {**AN_HOUR, "summary": "x" * 1_000_000},
     "no time": {"start": {"dateTime": "soon"}, "end": {"dateTime": "later"}},
     "a number for a start": {"start": 5, "end": 6},
 }
