@@ -83,7 +83,8 @@ limit 1;
 -- Whether nobody is at a task, nor will be at once.
 select not exists (
   select from sync.tasks as task
-  where task.kind = :kind and task.subject_id = :subject_id
+  where
+    task.kind = :kind and task.subject_id = :subject_id
     and (task.lease is not null or task.run_at <= sync.clock())
 );
 
