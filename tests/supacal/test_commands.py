@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from runtime.sealing import Keyring
+from tests.support.events import coming
 from tests.support.eventually import eventually
 from tests.support.sessions import Sessions
 from tests.support.stacks import environment, running, supacal
@@ -157,7 +158,7 @@ async def test_tail_follows_the_stack_that_runs_here(scratch: Path) -> None:
                 json={
                     "action": "add",
                     "title": "Seen",
-                    "start": "2026-12-24T10:00:00Z",
+                    "start": coming(3).isoformat(),
                 },
             )
 

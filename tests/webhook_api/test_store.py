@@ -143,7 +143,7 @@ class TestStrict:
 
     @pytest.fixture
     def limits(self) -> Limits:
-        return Limits(answer_s=0.3, flush_s=0.2, probe_s=0.2)
+        return Limits(answer_s=1.5, flush_s=1, probe_s=1)
 
     async def test_a_flush_that_takes_too_long_is_given_up_with_its_connection(
         self,
