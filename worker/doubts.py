@@ -18,8 +18,9 @@ from sql import queries
 from worker.handler import Task
 from worker.pages import Pages, Window
 
-# Absence from a full round counts. That it may be a move beyond the window is found out
-# for so many; where more are missing at once, few were moved.
+# Absence from a full round counts, and so does an exception's from its changed series.
+# That it may be a move beyond the window is found out for so many; where more are
+# missing at once, few were moved.
 READ_BY_ID = 200
 # Pages are counted off: when something before a page goes meanwhile, as much slips
 # through between two pages. Where a series lacks more, it was re-timed.
@@ -147,7 +148,8 @@ class Doubts:
 
     def _seen(self, told: Iterable[Event]) -> set[str]:
         events = [*told, *self.events]
-        return self._met | {event.provider_event_id for event in events}
+        met = self._met - self._vanished.keys()
+        return met | {event.provider_event_id for event in events}
 
     async def _reread(self, lacking: list[asyncpg.Record]) -> None:
         """Look whether occurrences are gone, or slipped through between two pages."""
