@@ -2,18 +2,15 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from local_stack.facts import Usual
 from providers.model import Provider
 from tests.support.eventually import eventually
 from tests.support.stacks import (
@@ -146,26 +143,6 @@ def test_a_program_that_dies_is_told_with_its_last_words(
         assert str(scratch / "state") in dev.said
         assert "Traceback" not in dev.said
         assert alive(before) == {}
-
-
-async def test_ports_that_are_taken_are_left_alone(scratch: Path) -> None:
-    ports = (Usual.SUPABASE, Usual.API, *Usual.TWINS.values(), 54322)
-    with ExitStack() as held:
-        for port in ports:
-            # Stacks of other tests have them for a while.
-            listener = await eventually(lambda p=port: listening(p), within_s=120)
-            held.enter_context(listener)
-        with running(environment(scratch / "state"), scratch) as dev:
-            said = str(dev.facts)
-            assert [port for port in ports if f":{port}" in said] == []
-
-
-def listening(port: int) -> socket.socket | None:
-    """A listener at a port; None while somebody else has it."""
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError:
-        return None
 
 
 def test_a_second_stack_on_the_same_folder_is_refused_and_the_first_unharmed(
