@@ -13,6 +13,7 @@ class Usual:
     """Ports that are taken if they are free; the Supabase CLI has the same."""
 
     SUPABASE: Final = 54321
+    POSTGRES: Final = 54322
     API: Final = 54330
     TWINS: Final = {
         Provider.GOOGLE: 54331,

@@ -18,7 +18,6 @@ from local_stack.surface import PASSWORD, SUPERUSER, Grants, lay_surface
 
 __all__ = ["Binaries", "Postgres", "find_binaries"]
 
-USUAL_PORT = 54322  # the Supabase CLI's
 START_LIMIT_S = 60  # a server that was killed replays its log first
 STOP_LIMIT_S = 20
 POLL_S = 0.01
@@ -56,7 +55,8 @@ class Postgres:
     """A server whose data lies below `directory`, on the loopback interface only.
 
     `durable=False` gives up safety against power cuts for speed: for tests.
-    `password=None` lets every local user in without one.
+    `port` is taken if it is free, else another; 0 is any. `password=None` lets every
+    local user in without one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Postgres:
         directory: Path,
         *,
         binaries: Binaries | None = None,
-        port: int = USUAL_PORT,
+        port: int = 0,
         password: str | None = PASSWORD,
         durable: bool = True,
     ) -> None:

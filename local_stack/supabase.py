@@ -91,7 +91,9 @@ class OwnSupabase:
         say: Callable[[str], None],
     ) -> None:
         self.postgres = Postgres(
-            state.directory / "postgres", binaries=find_binaries(postgres_dir)
+            state.directory / "postgres",
+            binaries=find_binaries(postgres_dir),
+            port=Usual.POSTGRES,
         )
         self.programs: list[Child] = []
         self._state = state

@@ -29,12 +29,13 @@ async def test_ports_that_are_taken_are_left_alone(
     with ExitStack() as held, State(scratch / "state") as state:
         taken = [
             held.enter_context(socket.create_server((LOOPBACK, 0))).getsockname()[1]
-            for _ in range(2 + len(Usual.TWINS))
+            for _ in range(3 + len(Usual.TWINS))
         ]
         monkeypatch.setattr(Usual, "SUPABASE", taken[0])
-        monkeypatch.setattr(Usual, "API", taken[1])
+        monkeypatch.setattr(Usual, "POSTGRES", taken[1])
+        monkeypatch.setattr(Usual, "API", taken[2])
         monkeypatch.setattr(
-            Usual, "TWINS", dict(zip(Usual.TWINS, taken[2:], strict=True))
+            Usual, "TWINS", dict(zip(Usual.TWINS, taken[3:], strict=True))
         )
         said = str(await started_once(state))
     assert [port for port in taken if f":{port}" in said] == []

@@ -98,7 +98,7 @@ async def test_calendly_sends_again_so_there_is_nothing_to_tell(
             headers=calendly(body, KEYRING.signing_keys(channel_id)[0]),
         )
     assert response.status_code == 503
-    await eventually(app.store.can_store)
+    assert await app.store.can_store()
     assert await outages(database) == []
 
 
